@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 from bester.errors import BesterError
-from bester.protocol.messages import decode_ack_or_message, decode_first, decode_handler_message
+from bester.protocol.messages import decode_first, decode_handler_message, decode_note_or_message
 
 CLIENT = b'{"header":{"x":"ack"},"payload":{"type":"t","id":"1","data":%b}}'
 OTHER = b'{"header":{"x":"ack"},"payload":{"type":"t","id":"1","x":%b}}'
@@ -74,7 +74,11 @@ def frames(size: int = 1024 * 1024 - 1024) -> dict[str, bytes]:
     return found
 
 
-_DECODE = {"client": decode_ack_or_message, "first": decode_first, "handler": decode_handler_message}
+_DECODE = {
+    "client": lambda body: decode_note_or_message(body, ("ack", "parts")),
+    "first": decode_first,
+    "handler": decode_handler_message,
+}
 
 
 def decode(name: str, body: bytes) -> None:

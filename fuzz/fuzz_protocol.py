@@ -26,14 +26,15 @@ from bester.protocol.handler import HandlerConversation
 from bester.protocol.informer import decode_query
 from bester.protocol.messages import (
     HandlerMessage,
+    Message,
     Payload,
     attach_data,
-    decode_ack_or_message,
     decode_attach,
     decode_classic,
     decode_first,
     decode_handler_message,
     decode_message,
+    decode_note_or_message,
     decode_scope,
 )
 from bester.protocol.names import server_name, type_name, username
@@ -45,6 +46,7 @@ SEEDS = [
     rb'{"header":{"scope":"client","features":["token"],"mail":["chat"],"authentication":{"username":"t","password":"p"}},'
     rb'"payload":{"type":"dummy","id":"1","data":null}}',
     rb'{"header":{"scope":"server","hops":3,"server":"k.example"},"payload":{"type":"chat","data":[1e400,"\ud800"]}}',
+    rb'{"header":{"messageType":"more"},"payload":{"id":"7","parts":16}}',
     rb'{"payload":{"type":"chat","id":"7","data":{"a":"\ud83d\ude00","a":-0.5E+7}}}',
     rb'{"header":{"id":"1","status":"0","commands":[{"type":"sendClients","data":["g"],"transient":true,'
     rb'"payload":{"type":"x","data":"\uDC00"}},{"type":"sendServers","data":["[::1]:5","unix:/a"]}]},"data":1}',
@@ -118,10 +120,10 @@ def plain_message(body: bytes) -> None:
     assert (whole_message(message) if isinstance(message, tuple) else message) == decode_message(body)
 
 
-def acknowledging(body: bytes) -> None:
-    """What a session that acknowledges sends is the same message as elsewhere, or an ack."""
-    found = decode_ack_or_message(body)
-    if not isinstance(found, list) and b'"ack"' in body:
+def noted(body: bytes) -> None:
+    """What a session with notes sends is the same message as elsewhere, or a note."""
+    found = decode_note_or_message(body, ("ack", "parts"))
+    if isinstance(found, Message) and b'"messageType"' in body:
         payload = decode_message(body).payload
         assert (found.payload.type, found.payload.id) == (payload.type, payload.id)
         assert bytes(found.payload.data) == bytes(payload.data)
@@ -208,7 +210,7 @@ def informer(body: bytes) -> None:
 TARGETS: list[Callable[[bytes], None]] = [
     client_message,
     plain_message,
-    acknowledging,
+    noted,
     linked,
     first_message,
     handler_message,

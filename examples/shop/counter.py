@@ -1,18 +1,24 @@
 from pathlib import Path
 
-from bester import Handler, Request, Response, SendClients, SendServers
+from bester import Account, Handler, SendClients, SendServers
+from msgspec import Struct
+
+
+class Ticket(Struct):
+    to: str
+    pear: int
 
 
 def make_counter(folder: Path) -> Handler:
     handler = Handler(folder / "besterHandlers")
 
     @handler.on("buy")
-    def buy(message: Request) -> Response:
-        return SendServers(["shop.example"], message.sender.user)
+    def buy(buyer: Account) -> SendServers:
+        return SendServers(["shop.example"], buyer.user)
 
     @handler.on("ticket")
-    def ticket(message: Request) -> Response:
-        return SendClients([message.data["to"]], message.data["pear"])
+    def ticket(ticket: Ticket) -> SendClients:
+        return SendClients([ticket.to], ticket.pear)
 
     return handler
 

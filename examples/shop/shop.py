@@ -1,7 +1,7 @@
 import sqlite3
 from pathlib import Path
 
-from bester import Handler, Refuse, Request, Response, SendServers
+from bester import Handler, Peer, Request, SendServers
 
 
 def make_shop(folder: Path) -> Handler:
@@ -11,14 +11,11 @@ def make_shop(folder: Path) -> Handler:
     handler = Handler(folder / "besterHandlers")
 
     @handler.on("buy")
-    def buy(message: Request) -> Response:
-        counter = message.sender.server
-        if counter is None:
-            raise Refuse("only for counters that prove their names", code="shop.unproven")
-        order = f"{counter} {message.id}"
-        book.execute("INSERT OR IGNORE INTO sold (buyer, message) VALUES (?, ?)", [message.data, order])
+    def buy(buyer: str, counter: Peer, message: Request) -> SendServers:
+        order = f"{counter.server} {message.id}"
+        book.execute("INSERT OR IGNORE INTO sold (buyer, message) VALUES (?, ?)", [buyer, order])
         [pear] = book.execute("SELECT pear FROM sold WHERE message = ?", [order]).fetchone()
-        return SendServers([counter], {"to": message.data, "pear": pear}, type="ticket")
+        return SendServers([counter.server], {"to": buyer, "pear": pear}, type="ticket")
 
     return handler
 

@@ -12,8 +12,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from bester.client.client import Client as Client
     from bester.client.informer import Informer as Informer
+    from bester.client.stream import Stream as Stream
+    from bester.handler.around import CallNext as CallNext
     from bester.handler.handler import Handler as Handler
-    from bester.handler.registry import HandlerError as HandlerError
+    from bester.handler.handler import HandlerError as HandlerError
+    from bester.handler.router import Router as Router
+    from bester.handler.senders import Account as Account
+    from bester.handler.senders import Peer as Peer
     from bester.protocol.commands import Accept as Accept
     from bester.protocol.commands import Command as Command
     from bester.protocol.commands import Done as Done
@@ -45,8 +50,10 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Accept": "bester.protocol.commands",
+    "Account": "bester.handler.senders",
     "AuthenticationError": "bester.protocol.reports",
     "BadNumber": "bester.protocol.values",
+    "CallNext": "bester.handler.around",
     "Client": "bester.client.client",
     "ClientError": "bester.protocol.reports",
     "Command": "bester.protocol.commands",
@@ -55,10 +62,11 @@ _HOMES = {
     "Done": "bester.protocol.commands",
     "Drop": "bester.protocol.commands",
     "Handler": "bester.handler.handler",
-    "HandlerError": "bester.handler.registry",
+    "HandlerError": "bester.handler.handler",
     "Hold": "bester.protocol.commands",
     "Informer": "bester.client.informer",
     "NoReply": "bester.protocol.reports",
+    "Peer": "bester.handler.senders",
     "Presence": "bester.protocol.informer",
     "ReceivedMessage": "bester.protocol.received",
     "Refuse": "bester.protocol.refusals",
@@ -69,16 +77,20 @@ _HOMES = {
     "Request": "bester.protocol.requests",
     "Response": "bester.protocol.commands",
     "Result": "bester.protocol.reports",
+    "Router": "bester.handler.router",
     "SendClients": "bester.protocol.commands",
     "SendHandler": "bester.protocol.commands",
     "SendServers": "bester.protocol.commands",
     "Sender": "bester.protocol.requests",
     "Step": "bester.protocol.reports",
+    "Stream": "bester.client.stream",
 }
 __all__ = [
     "Accept",
+    "Account",
     "AuthenticationError",
     "BadNumber",
+    "CallNext",
     "Client",
     "ClientError",
     "Command",
@@ -91,6 +103,7 @@ __all__ = [
     "Hold",
     "Informer",
     "NoReply",
+    "Peer",
     "Presence",
     "ReceivedMessage",
     "Refuse",
@@ -101,11 +114,13 @@ __all__ = [
     "Request",
     "Response",
     "Result",
+    "Router",
     "SendClients",
     "SendHandler",
     "SendServers",
     "Sender",
     "Step",
+    "Stream",
     "__version__",
 ]
 

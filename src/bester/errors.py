@@ -227,6 +227,11 @@ class Dropped(BesterError):
     meaning = "a guard has dropped the message, and its sender was not told"
 
 
+class Cancelled(BesterError):
+    code = "cancelled"
+    meaning = "the sender has cancelled the message"
+
+
 class BadResponse(BesterError):
     code = "badResponse"
     meaning = "the handler's answer is not of the form that the protocol gives"

@@ -17,16 +17,18 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import uvloop
 
 from bester.client.client import Client as AsyncClient
+from bester.client.stream import Stream as AsyncStream
 from bester.protocol.received import ReceivedMessage
-from bester.protocol.reports import Report
+from bester.protocol.reports import ConnectionClosed, Report
 
-__all__ = ["Client"]
+__all__ = ["Client", "Stream"]
 
 T = TypeVar("T")
 _END_TIMEOUT_S = 1.0
@@ -147,6 +149,17 @@ class Client:
         """Sends a message and returns a handler's reply to it, as :meth:`bester.Client.ask` does."""
         return self._do(self._client.ask, type, data, timeout=timeout)
 
+    def stream(self, type: str, data: Any = None, *, window: int = 64, timeout: float | None = None) -> Stream:
+        """Sends a message and returns the parts of a handler's answer, as :meth:`bester.Client.stream` does."""
+        return Stream(self._client.stream(type, data, window=window, timeout=timeout), self._do)
+
+    def cancel(self, id: str) -> bool:
+        """Asks the server to cancel a message, as :meth:`bester.Client.cancel` does."""
+        return self._do(self._cancel, id)
+
+    async def _cancel(self, id: str) -> bool:
+        return self._client.cancel(id)
+
     def receive(self, timeout: float | None = None) -> ReceivedMessage:
         """Returns the next message, as :meth:`bester.Client.receive` does."""
         return self._do(self._client.receive, timeout)
@@ -198,6 +211,45 @@ class Client:
     def server_info(self) -> dict[str, Any]:
         """Returns the server's information about itself."""
         return self._do(self._client.server_info)
+
+
+class Stream:
+    """The blocking form of :class:`bester.Stream`; made by :meth:`Client.stream`.
+
+    It is cancelled when a loop over it is left, when Ctrl-C interrupts a wait, and at the end of its ``with``.
+    """
+
+    def __init__(self, stream: AsyncStream, do: Callable[..., Any]) -> None:
+        self._stream = stream
+        self._do = do
+
+    @property
+    def report(self) -> Report | None:
+        """The report on the message; None as long as there is none, and if the connection was lost before it."""
+        return self._stream.report
+
+    def close(self) -> None:
+        """Gives the stream up, unless it has ended."""
+        with suppress(ConnectionClosed):  # the client is closed
+            self._do(self._stream.aclose)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> ReceivedMessage:
+        message: ReceivedMessage | None = self._do(self._stream.take)
+        if message is None:
+            raise StopIteration
+        return message
+
+    def __enter__(self) -> Self:
+        self._do(self._stream.__aenter__)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
 
 async def _others_done() -> None:

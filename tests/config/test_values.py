@@ -47,6 +47,7 @@ def test_default_limits() -> None:
         "max_send_queue": 8388608,
         "max_connections": 20000,
         "max_recipients": 10000,
+        "max_parts": 100000,
         "max_unauthenticated": 256,
         "max_unauthenticated_per_address": 10,
         "max_handlers": 256,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.core.playbook import Event, event
-from tests.core.world import Talk, World
+from tests.core.world import REPLY, Talk, World
 
 from bester.core.endpoint import Endpoint, Peer
 from bester.core.replay import Letter
@@ -14,6 +14,7 @@ from bester.core.routing import AttachedHandler
 from bester.core.session import Session
 from bester.core.trail import Trail
 from bester.errors import BesterError
+from bester.protocol.frames import encode_text
 
 
 @event
@@ -29,8 +30,21 @@ def Sends(
     size: int = 100,
     once: bool = False,
     trail: Trail | None = None,
+    parts: int = 0,
 ) -> None:
-    world.take_in(origin, type, data, id, hops, size, once=once, trail=trail)
+    world.take_in(origin, type, data, id, hops, size, once=once, trail=trail, parts=parts)
+
+
+@event
+def Grants(world: World, /, session: Session, id: str, parts: int) -> None:
+    """A client takes more parts of an answer."""
+    world.exchange.streams.grant(session, encode_text(id), parts)
+
+
+@event
+def Cancels(world: World, /, session: Session, *ids: str) -> None:
+    for id in ids:
+        world.exchange.parts.cancel(session, encode_text(id))
 
 
 @event
@@ -39,6 +53,15 @@ def Answers(
 ) -> None:
     """Answers the oldest request that the handler has, or the one with this id."""
     world.answer(handler, id or next(iter(handler.outstanding)), *commands, header={"status": status}, **more)
+
+
+@event
+def AnswersInPart(
+    world: World, /, handler: AttachedHandler, *commands: dict[str, Any], id: Any = None, status: Any = "0", **more: Any
+) -> None:
+    """Sends a part of the answer to the oldest request that the handler has, or to the one with this id."""
+    header = {"status": status, "more": True}
+    world.answer(handler, id or next(iter(handler.outstanding)), *(commands or (REPLY,)), header=header, **more)
 
 
 @event
@@ -88,6 +111,7 @@ def Leaves(world: World, /, endpoint: Endpoint) -> None:
     """A session ends, a link, or a handler's connection; what was not written to it is lost."""
     if isinstance(endpoint, Session):
         world.exchange.deliveries.remove_session(endpoint)
+        world.exchange.parts.left(endpoint)
     elif isinstance(endpoint, Peer):
         endpoint.closed = True
         world.exchange.admission.forget_unproven(endpoint)

@@ -114,6 +114,21 @@ def Received(session: Endpoint, type: str, data: Any = None, *, id: Any = None, 
     return Outcome("Received", session, {"type": type, "data": data, "id": id, "reply_to": reply_to})
 
 
+def Part(session: Endpoint, of: str, data: Any = None, *, type: Any = ANY) -> Outcome:
+    """A session is written a part of the answer to its message with the id ``of``."""
+    return Outcome("Part", session, {"of": of, "data": data, "type": type})
+
+
+def Granted(handler: Endpoint, id: Any, parts: int) -> Outcome:
+    """A handler is told that it may send more parts."""
+    return Outcome("Granted", handler, {"id": id, "parts": parts})
+
+
+def Cancelled(handler: Endpoint, id: Any) -> Outcome:
+    """A handler is told that a request is cancelled."""
+    return Outcome("Cancelled", handler, {"id": id})
+
+
 def Report(origin: Endpoint, status: str, *results: str, data: Any = None, route: Any = None, **more: Any) -> Outcome:
     """A sender has its report: ``good`` or the error's code, then the recipients in words; also ``id``, ``error``."""
     fields = {"status": status, "results": list(results), "data": data, "route": route}
@@ -126,12 +141,22 @@ def Effect(kind: type[effects.Effect], it: Any = ANY, /, **more: Any) -> Outcome
 
 
 def of_frame(endpoint: Endpoint, frame: dict[str, Any]) -> Outcome:
-    header, payload = frame["header"], frame["payload"]
+    header, payload = frame["header"], frame.get("payload", {})
     fields = {"header": header, "id": payload.get("id"), "type": payload.get("type"), "data": payload.get("data")}
     match header["messageType"]:
         case "request":
             fields |= {"id": header["id"], "tag": payload.get("id"), "hops": header.get("hops", 0)}
             return Outcome("Asked", endpoint, fields)
+        case "receivedMessage" if "partOf" in header:
+            assert header == {"messageType": "receivedMessage", "partOf": header["partOf"], "more": True}
+            assert payload.keys() == {"type", "data"}
+            return Outcome("Part", endpoint, fields | {"of": header["partOf"]})
+        case "more":
+            assert header.keys() == {"messageType", "id", "parts"}
+            return Outcome("Granted", endpoint, header)
+        case "cancel":
+            assert header.keys() == {"messageType", "id"}
+            return Outcome("Cancelled", endpoint, header)
         case "receivedMessage":
             assert header == {"messageType": "receivedMessage"}
             assert payload.keys() <= {"type", "data", "deliveryId", "replyTo"}

@@ -19,7 +19,6 @@ from tests.core.events import (
 from tests.core.playbook import Asked, Effect, Placeholder, Playbook, Report
 from tests.core.world import World
 
-from bester.core.dispatch import Dispatcher
 from bester.core.effects import CallClassic, HoldBack, Remember, TellNode
 from bester.core.endpoint import Consented, NodePeer
 from bester.core.guard import VERDICTS
@@ -474,11 +473,6 @@ def test_a_guards_answer_that_is_malformed_is_no_verdict(world: World) -> None:
     play = Playbook(world) >> Sends(t, "chat", 1, trail=again) << Asked(g, 1)
     assert play >> Answers(g, {"type": "reply"}) << Report(t, "rejected")
     assert [step.status for step in again.steps] == ["badResponse"]
-
-
-def test_a_dispatcher_alone_has_no_gates(world: World) -> None:
-    exchange = world.exchange
-    assert Dispatcher(exchange.batch, exchange.reports, exchange.traces).gate_of("chat") is None
 
 
 def test_a_guard_that_leaves_after_its_time_changes_nothing(world: World) -> None:

@@ -352,3 +352,46 @@ def test_a_recorded_message_goes_on_as_others_do(world: World) -> None:
     world.exchange.reports.settled(forward.envelope, forward.slot, "l.example", "sent")
     (report,) = world.got(t)
     assert report["payload"]["results"] == [{"to": "l.example", "status": "sent"}]
+
+
+# -- parts --------------------------------------------------------------------------------------------------------
+
+
+def in_parts(world: World) -> tuple[Any, Any]:
+    count, t = world.handler("order", features="parts cancel"), world.session("t", features=("parts",))
+    world.send(t, "order", 5, id="7", parts=8)
+    for data in (1, 2):
+        world.answer(count, "1", {"type": "reply"}, header={"more": True}, data=data)
+    return count, t
+
+
+def test_parts_are_one_outcome(world: World) -> None:
+    tapped = Tapped(world)
+    count, t = in_parts(world)
+    world.answer(count, "1", {"type": "done"})
+    (record,) = tapped.records()
+    commands = record["outcome"]["commands"]
+    assert [command.get("payload", {}).get("data") for command in commands] == [1, 2, None]
+    assert len(world.got(t)) == 3
+    assert not tapped.tap._held_bytes
+
+
+def test_parts_are_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(taps, "MAX_AWAITED_BYTES", 300)
+    tapped = Tapped(world)
+    count, t = in_parts(world)
+    world.answer(count, "1", {"type": "done"})
+    assert tapped.records() == []
+    assert (tapped.tap.lost, tapped.tap._held_bytes) == (1, 0)
+    world.got(t)
+
+
+def test_what_is_cancelled_is_not_recorded(world: World) -> None:
+    tapped = Tapped(world)
+    count, t = in_parts(world)
+    world.exchange.parts.cancel(t, b'"7"')
+    world.settle()
+    world.answer(count, "1", {"type": "done"}, header={"status": "1"})
+    assert tapped.records() == []
+    assert not tapped.tap._asked
+    world.got(t)

@@ -56,10 +56,11 @@ class World:
         return Peer(name)
 
     def handler(
-        self, *types: str, concurrency: int = 64, timeout_s: float = 30.0, blocked: bool = False
+        self, *types: str, concurrency: int = 64, timeout_s: float = 30.0, blocked: bool = False, features: str = ""
     ) -> AttachedHandler:
         handler = AttachedHandler(types[0], "j.example", concurrency)
         handler.blocked = blocked
+        handler.parts, handler.cancels = "parts" in features, "cancel" in features
         self.exchange.dispatcher.attach(handler, list(types), timeout_s)
         return handler
 
@@ -92,14 +93,17 @@ class World:
         *,
         once: bool = False,
         trail: Trail | None = None,
+        parts: int = 0,
     ) -> None:
         """A message comes, and goes the shortest way if it can, as the server lets it."""
         admission = self.exchange.admission
         encoded, text = encode_text(id), json.dumps(data).encode()
-        if isinstance(origin, Session) and not (hops or once or trail):
+        if parts:
+            self.exchange.streams.begin(origin, encoded, parts)
+        if isinstance(origin, Session) and not (hops or once or trail or parts):
             admission.untracked_message(origin, type, encoded, text, size)
         else:
-            admission.message(origin, type, encoded, Raw(text), size, hops, once, trail=trail)
+            admission.message(origin, type, encoded, Raw(text), size, hops, once, trail=trail, parts=parts > 0)
 
     def send(self, origin: Endpoint, type: str, data: Any = None, id: str = "", **more: Any) -> None:
         self.take_in(origin, type, data, id, **more)

@@ -11,7 +11,7 @@ import subprocess
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import pytest
 from tests.lab.plays import handler_of, started
 
 from bester import Handler, Refuse, Reply, Request, Response
-from bester.testing import LabWorld, Outside, Stuck, lab
+from bester.testing import LabWorld, Outside, ProcessDied, Stuck, lab
 
 
 def notes(caught: pytest.ExceptionInfo[BaseException]) -> str:
@@ -327,3 +327,55 @@ def test_nothing_of_the_world_stays() -> None:
     play()
     assert before == (socket.socket, time.time, threading.Thread.start, sqlite3.connect, socket.getaddrinfo)
     assert not folders[0].exists()
+
+
+# -- answers in parts -------------------------------------------------------------------------------------------------
+
+
+def counting(ended: list[str]) -> Callable[[Path], Handler]:
+    """Returns the factory of a handler that counts, and notes that it was given up."""
+
+    def make(folder: Path) -> Handler:
+        handler = Handler()
+
+        @handler.on("do")
+        async def do(message: Request) -> AsyncIterator[Reply]:
+            try:
+                for number in range(message.data):
+                    yield Reply(number)
+                    await asyncio.sleep(1)
+            except (asyncio.CancelledError, GeneratorExit):
+                ended.append("given up")
+                raise
+
+        return handler
+
+    return make
+
+
+def test_a_client_takes_an_answer_in_parts() -> None:
+    ended: list[str] = []
+
+    @lab(seeds=2)
+    async def play(world: LabWorld) -> None:
+        _, ann = await started(world, counting(ended))
+        stream = ann.stream("do", 5, window=2, timeout=30)
+        assert [part.data async for part in stream] == [0, 1, 2, 3, 4]
+        assert stream.report is not None
+        assert stream.report.good
+        async with ann.stream("do", 1000) as stream:
+            async for part in stream:
+                if part.data == 3:
+                    break
+        await asyncio.sleep(5)
+        ended.append("was")
+        stream = ann.stream("do", 1000)
+        async with stream:
+            assert (await anext(stream)).data == 0
+            await ann.restart()
+            with pytest.raises(ProcessDied):
+                await anext(stream)
+        assert stream.report is None
+
+    play()
+    assert ended[:2] == ["given up", "was"]

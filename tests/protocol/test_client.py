@@ -215,3 +215,37 @@ def test_values_that_msgspec_does_not_know() -> None:
         encode_data(object())
     with pytest.raises(ValueError, match="Expecting"):
         decode_data(b"{")
+
+
+def test_a_message_whose_answer_may_have_parts(client: ClientConversation) -> None:
+    assert json.loads(body(client.message("chat", "7", 1, parts=16))) == {
+        "header": {"parts": 16},
+        "payload": {"type": "chat", "id": "7", "data": 1},
+    }
+    assert json.loads(body(client.more("7", 8))) == {
+        "header": {"messageType": "more"},
+        "payload": {"id": "7", "parts": 8},
+    }
+    assert json.loads(body(client.cancel("7"))) == {"header": {"messageType": "cancel"}, "payload": {"id": "7"}}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"header":{"messageType":"receivedMessage","partOf":"7","more":true},"payload":{"type":"c","data":[1]}}',
+        b'{"header":{"partOf":"7","messageType":"receivedMessage"}, "payload":{"data":[1],"type":"c"}}',
+    ],
+)
+def test_a_part(client: ClientConversation, text: bytes) -> None:
+    event = client.receive(text)
+    assert isinstance(event, ReceivedMessage)
+    assert (event.part_of, event.reply_to, event.delivery_id, event.type, event.data) == ("7", None, None, "c", [1])
+
+
+def test_a_part_that_needs_an_acknowledgement(client: ClientConversation) -> None:
+    head = b'{"header":{"messageType":"receivedMessage","partOf":"a\\"b"},'
+    event = client.receive(head + b'"payload":{"type":"c","data":1,"deliveryId":"d"}}')
+    assert isinstance(event, ReceivedMessage)
+    assert (event.part_of, event.delivery_id) == ('a"b', "d")
+    with pytest.raises(Malformed):
+        client.receive(head + b'"payload":1}')

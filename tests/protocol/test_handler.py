@@ -31,7 +31,7 @@ from bester.protocol.handler import (
 )
 from bester.protocol.messages import HandlerMessage, attach_data, decode_attach, decode_classic, decode_handler_message
 from bester.protocol.reports import FatalError, Report
-from bester.protocol.requests import UNTOLD, Request, Sender
+from bester.protocol.requests import UNTOLD, Cancel, MoreParts, Request, Sender
 
 REQUEST = Request("chat", "tag", request_id="42", raw=Raw(b'{"own": 1}'))
 
@@ -242,3 +242,41 @@ def test_a_bad_response_is_refused(handler: HandlerConversation, wrong: Any) -> 
 
 def test_commands_in() -> None:
     assert commands_in((Done(), Reply(1))) == [Done(), Reply(1)]
+
+
+def test_attach_with_all_features(handler: HandlerConversation) -> None:
+    message = decode_attach(body(handler.attach(["chat"], features=("dryRun", "parts", "cancel"))))
+    assert message.header.features == ("dryRun", "parts", "cancel")
+
+
+def test_a_request_says_how_many_parts_it_takes(handler: HandlerConversation) -> None:
+    one = b'{"header":{"messageType":"request","id":"42"%s},"payload":{"type":"chat","id":"7","data":1}}'
+    event = handler.receive(one % b',"parts":16')
+    assert isinstance(event, Request)
+    assert (event.request_id, event.parts) == ("42", 16)
+    for text, parts in ((b',"parts":0', 0), (b"", None)):
+        event = handler.receive(one % text)
+        assert isinstance(event, Request)
+        assert event.parts == parts
+    with pytest.raises(Malformed):
+        handler.receive(one % b',"parts":"many"')
+
+
+@pytest.mark.parametrize("response", [Reply(1), None, SendClients(["g"], 2, "news"), [Reply(1), Reply(2)]])
+def test_an_answer_after_which_more_follows(handler: HandlerConversation, response: Response) -> None:
+    last, more = (json.loads(body(handler.answer(REQUEST, response, more))) for more in (False, True))
+    assert "more" not in last["header"]
+    assert more["header"].pop("more") is True
+    assert more == last
+    again = decode_handler_message(body(handler.answer(REQUEST, response, more=True)))
+    assert isinstance(again, HandlerMessage)
+    assert (again.header.id, again.header.status) == ("42", "0")
+
+
+def test_the_sender_takes_more_parts_or_gives_up(handler: HandlerConversation) -> None:
+    more = handler.receive(b'{"header":{"messageType":"more","id":"42","parts":8}}')
+    assert more == MoreParts("42", 8)
+    assert handler.receive(b'{"header":{"messageType":"cancel","id":"42"}}') == Cancel("42")
+    assert handler.receive(b'{"payload":{}, "header": {"id":"request","messageType":"cancel"}}') == Cancel("request")
+    with pytest.raises(Malformed):
+        handler.receive(b'{"header":{"messageType":"more","id":"42","parts":null}}')

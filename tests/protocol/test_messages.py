@@ -11,20 +11,26 @@ from bester.errors import BadArguments, BadResponse, HandlerFailed, Malformed, N
 from bester.protocol.answers import COMMANDS, check_status, commands_of
 from bester.protocol.messages import (
     NOTHING,
+    Ack,
     BadAnswer,
+    Cancel,
     HandlerHeader,
     HandlerMessage,
     Header,
     Message,
+    More,
     attach_data,
-    decode_ack_or_message,
+    checked_parts,
     decode_attach,
     decode_classic,
     decode_first,
     decode_handler_message,
     decode_message,
+    decode_note_or_message,
     decode_scope,
 )
+
+NOTES = ("ack", "parts")
 
 
 def answer(body: bytes) -> HandlerMessage:
@@ -373,13 +379,54 @@ def test_everything_else_is_failure(status: object) -> None:
     ],
 )
 def test_an_ack_is_told_from_a_message(body: bytes, ids: list[str]) -> None:
-    assert decode_ack_or_message(body) == ids
+    assert decode_note_or_message(body, NOTES) == Ack(ids)
 
 
 @pytest.mark.parametrize("ids", [b"", b',"ids":null', b',"ids":[5]', rb',"ids":["\ud800"]'])
 def test_an_ack_without_ids(ids: bytes) -> None:
     with pytest.raises(Malformed):
-        decode_ack_or_message(b'{"header":{"messageType":"ack"},"payload":{"type":"t"%b}}' % ids)
+        decode_note_or_message(b'{"header":{"messageType":"ack"},"payload":{"type":"t"%b}}' % ids, NOTES)
+
+
+@pytest.mark.parametrize(
+    ("body", "note"),
+    [
+        (b'{"header":{"messageType":"more"},"payload":{"id":"7","parts":1}}', More("7", 1)),
+        (b'{"payload":{"parts":65536,"id":""},"header":{"messageType":"more","parts":5}}', More("", 65_536)),
+        (b'{"header":{"messageType":"cancel"},"payload":{"id":"7","type":5}}', Cancel("7")),
+    ],
+)
+def test_a_note_is_told_from_a_message(body: bytes, note: More | Cancel) -> None:
+    assert decode_note_or_message(body, NOTES) == note
+    with pytest.raises(Malformed, match="type"):
+        decode_note_or_message(body, ("ack",))
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        b'"id":"7"',
+        b'"parts":1',
+        b'"id":7,"parts":1',
+        *(b'"id":"","parts":%b' % n for n in (b"0", b"65537", b"true", b'"1"')),
+    ],
+)
+def test_a_more_of_another_form(more: bytes) -> None:
+    with pytest.raises(Malformed, match="a whole number from 1 to 65536"):
+        decode_note_or_message(b'{"header":{"messageType":"more"},"payload":{%b}}' % more, NOTES)
+
+
+@pytest.mark.parametrize("id", [b"", b'"id":null', b'"id":7'])
+def test_a_cancel_without_id(id: bytes) -> None:
+    with pytest.raises(Malformed, match="a cancel must be a string"):
+        decode_note_or_message(b'{"header":{"messageType":"cancel"},"payload":{%b}}' % id, NOTES)
+
+
+@pytest.mark.parametrize("parts", [0, 65_537, -1, True, "1", 1.0, [1], {}])
+def test_how_many_parts_a_client_takes(parts: Any) -> None:
+    assert checked_parts(1) == 1
+    with pytest.raises(BadArguments, match="from 1 to 65536"):
+        checked_parts(parts)
 
 
 @pytest.mark.parametrize(
@@ -392,7 +439,7 @@ def test_an_ack_without_ids(ids: bytes) -> None:
     ],
 )
 def test_a_message_that_could_be_an_ack_is_the_same_message(body: bytes) -> None:
-    found, wanted = decode_ack_or_message(body), decode_message(body)
+    found, wanted = decode_note_or_message(body, NOTES), decode_message(body)
     assert isinstance(found, Message)
     assert found.payload == wanted.payload
     assert all(getattr(found.header, name) == getattr(wanted.header, name) for name in Header.__struct_fields__)
@@ -403,6 +450,8 @@ def test_a_message_that_could_be_an_ack_is_the_same_message(body: bytes) -> None
     [b"{}", b'{"type":null}', b'{"type":"t","id":null}', rb'{"type":"\ud800"}', rb'{"type":"t","id":"\udc00"}', b"[]"],
 )
 def test_a_bad_message_is_none_where_it_could_be_an_ack(payload: bytes) -> None:
-    for decode in (decode_message, decode_ack_or_message):
-        with pytest.raises(Malformed):
-            decode(b'{"header":{"x":"ack"},"payload":%b}' % payload)
+    body = b'{"header":{"x":"ack"},"payload":%b}' % payload
+    with pytest.raises(Malformed):
+        decode_message(body)
+    with pytest.raises(Malformed):
+        decode_note_or_message(body, NOTES)

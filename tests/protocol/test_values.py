@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from pydantic import BaseModel
 
 from bester import BadNumber, ReceivedMessage
 from bester.protocol.values import decode_data, decode_text, encode_data
@@ -71,3 +72,19 @@ def test_what_only_looks_like_one() -> None:
         assert decode_data(encode_data(value)) == value
     assert encode_data(["\ud800", msgspec.Raw(b"[null]")]) == b'["\\ud800",[null]]'
     assert encode_data({"a": None, "b": msgspec.Raw(b"[null]")}) == b'{"a":null,"b":[null]}'
+
+
+class Guest(BaseModel):
+    name: str
+    table: int | None = None
+
+
+def test_models_of_pydantic_are_written() -> None:
+    assert encode_data(Guest(name="ann")) == b'{"name":"ann","table":null}'
+    assert encode_data({"guests": [Guest(name="ann", table=1)]}) == b'{"guests":[{"name":"ann","table":1}]}'
+    assert encode_data(Guest(name="null")) == b'{"name":"null","table":null}'
+    assert decode_data(encode_data([Guest(name="ann"), "\ud800"])) == [{"name": "ann", "table": None}, "\ud800"]
+    with pytest.raises(TypeError, match="no JSON for a object"):
+        encode_data({"a": object()})
+    with pytest.raises(ValueError, match="does not have the number"):
+        encode_data([Guest(name="ann"), float("inf")])

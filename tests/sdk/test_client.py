@@ -43,7 +43,7 @@ async def test_connects_and_authenticates(peer: Peer) -> None:
 
     client, hello = await asyncio.gather(Client.connect(peer.url, features=["ack", "token"]), admit())
     assert hello["header"]["authentication"] == {"username": "t", "password": "secret"}
-    assert hello["header"]["features"] == ["ack", "token", "replyTo"]
+    assert hello["header"]["features"] == ["ack", "token", "replyTo", "parts"]
     assert (client.connected, client.server, client.features, client.token) == (True, "j.example", ("ack",), "abc")
     assert client.max_message == 99
     assert "secret" not in repr(client)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.waiting import PATIENCE_S
 
 from bester import AuthenticationError, ConnectError, ConnectionClosed
 from bester.sync import Client
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 flaky: set[str] = set()
 """The ids of the messages at which a connection was closed, once each."""
 
+cancelled: queue.Queue[str] = queue.Queue()
+
 
 async def serve(connection: Connection) -> None:
     hello = await connection.receive()
@@ -29,7 +32,7 @@ async def serve(connection: Connection) -> None:
         connection.report("auth_special", error={"code": "authenticationFailed", "message": "no"})
         await connection.close()
         return
-    connection.report("auth_special", server="j.example", features=["ack", "replyTo"], token="abc")
+    connection.report("auth_special", server="j.example", features=["ack", "replyTo", "parts"], token="abc")
     while True:
         payload = (await connection.receive()).get("payload", {})
         id = payload.get("id", "")
@@ -42,7 +45,16 @@ async def serve(connection: Connection) -> None:
             case "echo":
                 connection.deliver("echo", payload["data"], replyTo=id)
                 connection.report(id)
-            case None:  # an acknowledgement
+            case "count":
+                parts = {"messageType": "receivedMessage", "partOf": id, "more": True}
+                for number in range(payload["data"]):
+                    connection.send({"header": parts, "payload": {"type": "count", "data": number}})
+                if payload["data"] < 4:
+                    connection.report(id)
+            case None if set(payload) == {"id"}:
+                cancelled.put(payload["id"])
+                connection.report(payload["id"], error={"code": "cancelled", "message": "-"})
+            case None:  # an acknowledgement, or a grant
                 pass
             case "deliver":
                 connection.deliver("chat", payload["data"], deliveryId=payload["data"])
@@ -102,7 +114,7 @@ def test_everything_in_turn(path: str) -> None:
         assert (client.connected, client.server, client.features, client.token) == (
             True,
             "j.example",
-            ("ack", "replyTo"),
+            ("ack", "replyTo", "parts"),
             "abc",
         )
         assert client.send("chat", {"a": 1}).data == {"a": 1}
@@ -220,3 +232,32 @@ def test_the_seen_file(path: str, folder: Path) -> None:
         for id in "abc":
             client.send("deliver", id)
         assert client.receive(10).data == "c"
+
+
+def test_answers_in_parts(path: str) -> None:
+    with Client(f"bester+unix://t:secret@{path}") as client:
+        stream = client.stream("count", 3)
+        assert [part.data for part in stream] == [0, 1, 2]
+        assert stream.report is not None
+        assert stream.report.good
+        assert list(stream) == []
+        assert not client.cancel("1")
+        with client.stream("count", 0) as stream:
+            assert list(stream) == []
+
+
+def test_a_stream_that_is_left_is_cancelled(path: str) -> None:
+    with Client(f"bester+unix://t:secret@{path}") as client:
+        for part in client.stream("count", 4):
+            assert part.data == 0
+            break
+        assert cancelled.get(timeout=PATIENCE_S)
+        with client.stream("count", 5) as stream:
+            next(stream)
+        assert cancelled.get(timeout=PATIENCE_S)
+        assert list(stream) == []
+        with client.stream("count", 4, timeout=0.05) as stream, pytest.raises(TimeoutError):
+            list(stream)
+        assert cancelled.get(timeout=PATIENCE_S)
+        with client.stream("count", 4) as stream:
+            client.close()

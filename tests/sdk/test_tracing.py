@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,10 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFl
 from tests.collector import CONSUMER, collecting
 from tests.waiting import PATIENCE_S
 
-from bester import Client, Done, Handler, Refuse, Request, SendHandler
-from bester.handler.registry import Registry, Runner
+from bester import CallNext, Client, Done, Handler, Refuse, Request, Response, SendHandler
+from bester.handler.registry import Registry
+from bester.handler.router import Router
+from bester.handler.runner import Runner
 from bester.handler.traced import traced
 from bester.testing import server
 from bester.tracing import current_traceparent
@@ -40,16 +43,19 @@ class Traced:
         provider = TracerProvider(shutdown_on_exit=False)
         provider.add_span_processor(SimpleSpanProcessor(self.exporter))
         self.tracer = provider.get_tracer("test")
-        self.registry = Registry()
+        self.router = Router()
         self.outcomes: list[str] = []
-        self.runner = Runner(self.registry, lambda *_: self.outcomes.append("good"), self._fail)
-        self.runner._find = traced(self.tracer, self.registry.get)
+        self.runner: Runner | None = None
 
     def _fail(self, request: Request, why: Refuse | None) -> None:
         self.outcomes.append("bad")
 
     async def spans(self, type: str = "chat", traceparent: str = PARENT) -> list[ReadableSpan]:
         """Handles a message, and returns the spans that this made."""
+        if self.runner is None:
+            registry = Registry(self.router)
+            self.runner = Runner(registry, lambda *_: self.outcomes.append("good"), self._fail, 1000)
+            self.runner._find = traced(self.tracer, registry.get)
         self.runner.handle(Request(type, "i", traceparent=traceparent))
         await self.runner.finish(PATIENCE_S)
         found = self.exporter.get_finished_spans()
@@ -75,11 +81,18 @@ async def test_every_kind_of_function_has_its_span() -> None:
         seen.append(own())
         return Done()
 
-    play.registry.add("plain", plain, thread=False)
-    play.registry.add("thread", plain, thread=True)
-    play.registry.add("async", awaited, thread=False)
-    play.registry.add("partial", lambda message: functools.partial(awaited, more=1)(message), thread=False)
-    for type in play.registry.types:
+    play.router.on("plain")(plain)
+    play.router.on("thread", thread=True)(plain)
+    play.router.on("async")(awaited)
+
+    async def parts(message: Request) -> AsyncIterator[Done]:
+        await asyncio.sleep(0)
+        seen.append(own())
+        yield Done()
+
+    play.router.on("parts")(parts)
+    play.router.on("partial")(lambda message: functools.partial(awaited, more=1)(message))
+    for type in play.router.functions:
         [span] = await play.spans(type)
         assert (span.name, span.kind) == (f"process {type}", SpanKind.CONSUMER)
         assert span.context is not None
@@ -88,9 +101,35 @@ async def test_every_kind_of_function_has_its_span() -> None:
         assert span.attributes is not None
         assert span.attributes["messaging.destination.name"] == type
         assert span.status.is_unset
-    assert seen == [f"process {type}" for type in play.registry.types]
-    assert play.outcomes == ["good"] * 4
+    assert seen == [f"process {type}" for type in play.router.functions]
+    assert play.outcomes == ["good"] * 5
     assert own() == "", "nothing stays current"
+
+
+async def test_middleware_is_within_the_span() -> None:
+    play = Traced()
+    seen: list[str] = []
+
+    @play.router.middleware
+    async def around(request: Request, call_next: CallNext) -> Response:
+        seen.append(own())
+        return await call_next(request)
+
+    @play.router.on("chat")
+    def chat(text: None) -> None:
+        seen.append(own())
+
+    @play.router.on("parts")
+    async def parts() -> AsyncIterator[int]:
+        seen.append(own())
+        yield 1
+        raise Refuse("no oven")
+
+    for type in ("chat", "parts"):
+        [span] = await play.spans(type)
+        assert span.status.is_unset == (type == "chat")
+    assert seen == ["process chat"] * 2 + ["process parts"] * 2
+    assert play.outcomes == ["good", "bad"]
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
@@ -103,7 +142,7 @@ async def test_what_fails(asynchronous: bool) -> None:
     async def refuse_later(message: Request) -> Done:
         raise Refuse("no oven")
 
-    play.registry.add("chat", refuse_later if asynchronous else refuse, thread=False)
+    play.router.on("chat")(refuse_later if asynchronous else refuse)
     [span] = await play.spans()
     assert play.outcomes == ["bad"]
     assert span.status.description == "Refuse: no oven"
@@ -113,7 +152,7 @@ async def test_what_fails(asynchronous: bool) -> None:
 
 async def test_an_untraced_message_has_no_span_and_one_without_a_trace_its_own() -> None:
     play = Traced()
-    play.registry.add("chat", lambda message: None, thread=False)
+    play.router.on("chat")(lambda message: None)
     assert await play.spans(traceparent=PARENT[:-2] + "00") == []
     [span] = await play.spans(traceparent="")
     assert span.parent is None

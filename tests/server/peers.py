@@ -10,7 +10,7 @@ import ssl
 import struct
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,21 @@ class Wire:
         said: Any = {"command": commands[0]} if len(commands) == 1 else {"commands": commands}
         header = {"id": request["header"]["id"], "status": "0", **said}
         self.send({"header": header} | ({"payload": payload} if payload else {}))
+
+    def answer_in_part(self, request: Any, data: Any = None, command: Any = None) -> None:
+        """Sends a part of the answer to a request, a reply unless there is a command."""
+        header = {"id": request["header"]["id"], "status": "0", "more": True, "command": command or {"type": "reply"}}
+        self.send({"header": header, "payload": {"data": data}})
+
+    def note(self, kind: str, **payload: Any) -> None:
+        """Sends a client's message that has no report."""
+        self.send({"header": {"messageType": kind}, "payload": payload})
+
+    async def part(self, of: str) -> Any:
+        """Returns the data of the part that must come next, of the answer to the message with this id."""
+        message = await self.get()
+        assert message["header"] == {"messageType": "receivedMessage", "partOf": of, "more": True}, message
+        return message["payload"]["data"]
 
     def end_input(self) -> None:
         self.writer.write_eof()
@@ -227,10 +242,12 @@ class Stage:
         await self.server.accounts.add(user, PASSWORD, ("admin",))
         return await self.login(user)
 
-    async def attach(self, *types: str, concurrency: int = 64, name: str = "") -> Wire:
+    async def attach(self, *types: str, concurrency: int = 64, name: str = "", features: Sequence[str] = ()) -> Wire:
         """Returns the connection of an attached handler."""
         wire = await self.connect("handlers")
-        wire.send(attaching(*types, concurrency=concurrency, name=name))
+        message = attaching(*types, concurrency=concurrency, name=name)
+        message["header"]["features"] = features
+        wire.send(message)
         await wire.good("a")
         return wire
 

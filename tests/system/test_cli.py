@@ -282,6 +282,53 @@ def test_ask_without_an_answer(commands: Commands, server: Process) -> None:
     assert "no answer within 0.2 s" in slow.stderr
 
 
+def test_ask_prints_the_parts_of_an_answer_as_they_come(commands: Commands, server: Process) -> None:
+    program = """
+import asyncio
+import sys
+from bester import Handler, Refuse, Reply
+
+handler = Handler("besterHandlers")
+
+@handler.on("count")
+async def count(message):
+    last = int(message.data)
+    try:
+        for number in range(last):
+            yield Reply(f"part {number}")
+        if last == 3:
+            raise Refuse("no more", code="count.tired")
+        await asyncio.sleep(60 if last > 3 else 0)
+    except (asyncio.CancelledError, GeneratorExit):
+        print("given up", message.data, file=sys.stderr, flush=True)
+        raise
+
+handler.run()
+"""
+    (commands.folder / "count.py").write_text(program)
+    handler = commands.start("python", "count.py")
+    handler.wait_for_log("attached to")
+    ask = ["ask", commands.url, "count", "--user", "a", "--stream"]
+    assert commands.bester(*ask, "2").stdout == '"part 0"\n"part 1"\n'
+    assert commands.bester(*ask, "2", "--text").stdout == "part 0\npart 1\n"
+    assert commands.bester(*ask, "1", "--json").stdout == '{"type":"count","data":"part 0"}\n'
+    refused = commands.bester(*ask, "3")
+    assert (refused.returncode, refused.stdout.count("\n")) == (1, 3)
+    assert "no more (handlerError: count.tired)" in refused.stderr
+    none = commands.bester(*ask, "0")
+    assert (none.returncode, none.stdout) == (1, "")
+    assert "no handler replied" in none.stderr
+    late = commands.bester(*ask, "4", "--timeout", "0.3")
+    assert (late.returncode, late.stdout.count("\n")) == (1, 4)
+    assert "no further part of the answer within 0.3 s" in late.stderr
+    handler.wait_for_log("given up 4")
+    asking = commands.start("bester", *ask, "1000000", BESTER_PASSWORD=PASSWORD)
+    assert asking.wait_for("part 100") == '"part 100"'
+    assert asking.stop(signal.SIGINT) == 130
+    assert "Traceback" not in asking.told()
+    handler.wait_for_log("given up 1000000")
+
+
 def _kept(commands: Commands, user: str) -> int:
     """How many messages are in an account's mailbox."""
     rows = json.loads(commands.bester("command", "listAccounts").stdout)

@@ -69,6 +69,25 @@ async def slow(message):
     await asyncio.sleep(message.data["seconds"])
     return [SendClients(["nobody"]), Reply(message.data, "slow.answer"), Reply("one more")]
 
+ended = []
+
+@handler.on("count")
+async def count(message):
+    try:
+        for number in range(message.data):
+            yield Reply(number)
+            await asyncio.sleep(0)
+        if message.data == 4:
+            raise Refuse("four is too many", code="count.four")
+        await asyncio.sleep(message.data == 5 and 60)
+    except (asyncio.CancelledError, GeneratorExit):
+        ended.append(message.data)
+        raise
+
+@handler.on("ended")
+def how_it_ended(message):
+    return Reply(ended)
+
 handler.run()
 '''
 
@@ -208,7 +227,7 @@ def test_sends_and_receives(place: Place) -> None:
     assert (told["message"]["type"], told["message"]["data"]) == ("echo", {"text": "hello"})
     assert told["plan"]
     assert told["quick"]
-    assert told["types"] == ["echo", "post", "raw", "slow"]
+    assert told["types"] == ["count", "echo", "ended", "post", "raw", "slow"]
     assert told["rest"] is None
 
 
@@ -238,6 +257,83 @@ def test_errors_have_stable_codes(place: Place) -> None:
         "id": "badId",
         "command": "unknownCommand",
         "closed": "connectionClosed",
+    }
+
+
+def test_answers_in_parts(place: Place) -> None:
+    told = place.run("""
+        const client = await Client.connect(url, { username: "t", password, mail: false });
+        const data = [];
+        for await (const part of client.stream("count", 300, { window: 7 })) data.push(part.data);
+        const twice = await Promise.all([10, 20].map(async (many) => {
+            let count = 0;
+            for await (const part of client.stream("count", many, { window: 1 })) count += part.data === count;
+            return count;
+        }));
+        const parts = client.stream("count", 1);
+        const raw = [(await parts.next()).value.raw, (await parts.next()).value.good, (await parts.next()).done];
+        const refused = [];
+        try {
+            for await (const part of client.stream("count", 4)) refused.push(part.data);
+        } catch ({ code, reason, report }) {
+            refused.push(code, reason, report.good);
+        }
+        client.close();
+        say({ data, twice, raw, refused });
+    """)
+    assert told["data"] == list(range(300))
+    assert told["twice"] == [10, 20]
+    assert told["raw"] == ["0", True, True]
+    assert told["refused"] == [0, 1, 2, 3, "handlerError", "count.four", False]
+
+
+def test_what_is_left_is_cancelled(place: Place) -> None:
+    told = place.run("""
+        const client = await Client.connect(url, { username: "t", password });
+        const why = (promise) => promise.then(() => "none", (error) => error.code ?? error);
+        const collect = async (stream) => { for await (const part of stream) if (part.data === 4) await pause(20); };
+        const told = {};
+        for await (const part of client.stream("count", 1_000_001)) if (part.data === 100) break;
+        const abort = new AbortController();
+        setTimeout(() => abort.abort("enough"), 50);
+        told.aborted = await why(collect(client.stream("count", 5, { signal: abort.signal })));
+        told.late = await why(collect(client.stream("count", 5, { timeout: 0.05 })));
+        told.before = await why(collect(client.stream("count", 5, { signal: abort.signal })));
+        told.ask = await why(client.ask("slow", { seconds: 60 }, { signal: AbortSignal.timeout(50) }).catch(
+            (error) => { throw error.name; }));
+        told.asked = await why(client.ask("slow", { seconds: 60 }, { timeout: 0.05 }));
+        const sending = client.send("slow", { seconds: 60 }, { id: "mine" });
+        told.asks = client.cancel("mine");
+        told.report = (await sending).error.code;
+        told.again = client.cancel("mine");
+        // a reply is there: the signal has nothing to cancel any more
+        const later = new AbortController();
+        told.reply = (await client.ask("slow", { seconds: 0 }, { signal: later.signal, timeout: 10 })).data;
+        later.abort();
+        client.stream("count", 5).next();
+        await pause(50);
+        client.close();
+        const other = await Client.connect(url, { username: "t", password });
+        for (let tries = 0; tries < 100; tries += 1) {
+            told.ended = (await other.ask("ended")).data;
+            if (told.ended.length === 4) break;
+            await pause(20);
+        }
+        await pause(50);
+        other.close();
+        say(told);
+    """)
+    assert told == {
+        "aborted": "enough",
+        "late": "timeout",
+        "before": "enough",
+        "ask": "TimeoutError",
+        "asked": "timeout",
+        "asks": True,
+        "report": "cancelled",
+        "again": False,
+        "reply": {"seconds": 0},
+        "ended": [1_000_001, 5, 5, 5],
     }
 
 
@@ -317,7 +413,7 @@ def test_mail_that_is_not_wanted_stays_where_it_is(place: Place) -> None:
         "while_there": "stored",
         "picked": ["echo", 2],
         "got": ["post", "post"],
-        "features": ["route", "token", "replyTo"],
+        "features": ["route", "token", "replyTo", "parts"],
     }
 
 

@@ -45,6 +45,27 @@ async def test_login_message_report() -> None:
         await until(lambda: not play.runtime.exchange.presence.session_count)
 
 
+async def test_parts_and_a_cancelled_message() -> None:
+    async with browsing() as play:
+        handler = await play.attach("count", features=("parts", "cancel"))
+        socket = await play.socket_of(features=["parts"])
+        await socket.send({"header": {"parts": 1}, "payload": {"type": "count", "id": "7"}})
+        request = await handler.get()
+        handler.answer_in_part(request, "one")
+        part = await socket.get()
+        assert part["header"] == {"messageType": "receivedMessage", "partOf": "7", "more": True}
+        await socket.send({"header": {"messageType": "more"}, "payload": {"id": "7", "parts": 2}})
+        assert (await handler.get())["header"] == {"messageType": "more", "id": request["header"]["id"], "parts": 2}
+        await socket.send({"header": {"messageType": "cancel"}, "payload": {"id": "7"}})
+        assert (await handler.get())["header"] == {"messageType": "cancel", "id": request["header"]["id"]}
+        handler.send({"header": {"id": request["header"]["id"], "status": "1"}})
+        assert (await socket.get())["payload"]["error"]["code"] == "cancelled"
+        await socket.send({"header": {"parts": 1}, "payload": {"type": "count", "id": "8"}})
+        request = await handler.get()
+        await socket.ws.close()
+        assert (await handler.get())["header"] == {"messageType": "cancel", "id": request["header"]["id"]}
+
+
 async def test_over_tls(tmp_path: Path) -> None:
     authority = trustme.CA()
     papers = issued(tmp_path, authority, "127.0.0.1")

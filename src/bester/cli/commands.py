@@ -25,6 +25,7 @@ PLACES = {
     "send": "sending:send",
     "ask": "sending:ask",
     "listen": "listening:listen",
+    "run": "run:run",
     "status": "status:status",
     "trace": "trace:trace",
     "why": "why:why",

@@ -41,6 +41,11 @@ def say_text(text: str) -> None:
     print(escaped(text, keep="\n\t"), flush=True)
 
 
+def warn_text(text: str) -> None:
+    """Prints a text with its own lines on standard error, with escapes for unprintable characters."""
+    print(escaped(text, keep="\n\t"), file=sys.stderr, flush=True)
+
+
 def at_node(row: dict[str, Any]) -> str:
     """Returns the node of a row as a phrase, if the server has several nodes; otherwise ""."""
     return f" at {row['node']}" if row.get("node") else ""

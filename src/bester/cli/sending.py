@@ -19,7 +19,7 @@ from bester.cli.connect import (
     run,
     split_words,
 )
-from bester.cli.output import BAD, GOOD, USAGE, fail, say, say_raw_json, say_text
+from bester.cli.output import BAD, GOOD, USAGE, fail, quiet_pipe, say, say_raw_json, say_text
 from bester.cli.passwords import PasswordStdinOption
 from bester.cli.routes import draw
 from bester.cli.settings import JsonOption
@@ -86,20 +86,27 @@ def ask(
     password_stdin: PasswordStdinOption = False,
     ca: CaOption = None,
     fingerprint: FingerprintOption = None,
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Print each part of the answer as it comes; Ctrl-C cancels the rest.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Send a message, and print a handler's reply to it.
 
     Other messages for the account stay in its mailbox.
 
-    With --text, a reply that is a string is printed without quotes.
+    With --text, a reply that is a string is printed without quotes. With --stream, each part has a line, --timeout is
+    for each of them, and a bad report after some of them is an error too.
 
     Exit status: 0 answered, 1 reported bad or no answer, 2 wrong usage, 3 no connection, 4 authentication failed.
     """
     url, (type, written) = split_words(words, ("TYPE", "DATA"), to)
     where = client_settings(url, user, password_stdin, ca, fingerprint)
     data = read_data(written, text)
-    show_message(run(lambda: _ask(where, type, data, timeout)), text, json, with_type=False)
+    if stream:
+        run(lambda: _ask_parts(where, type, data, timeout, text, json))
+    else:
+        show_message(run(lambda: _ask(where, type, data, timeout)), text, json, with_type=False)
 
 
 async def _send(where: ClientSettings, type: str, data: Raw, timeout_s: float, route: bool, dry_run: bool) -> Report:
@@ -117,6 +124,20 @@ async def _ask(where: ClientSettings, type: str, data: Raw, timeout_s: float) ->
             return await client.ask(type, data, timeout=timeout_s)
         except TimeoutError:
             fail(f"no answer within {timeout_s:g} s", BAD)
+
+
+async def _ask_parts(where: ClientSettings, type: str, data: Raw, timeout_s: float, text: bool, json: bool) -> None:
+    none = True
+    async with where.client(mail=False) as client, client.stream(type, data, timeout=timeout_s) as parts:
+        try:
+            async for part in parts:
+                none = False
+                with quiet_pipe():
+                    show_message(part, text, json, with_type=False)
+        except TimeoutError:
+            fail(f"no {'answer' if none else 'further part of the answer'} within {timeout_s:g} s", BAD)
+    if none:
+        fail("the message was handled, and no handler replied to it", BAD)
 
 
 def read_data(written: str, text: bool) -> Raw:

@@ -149,7 +149,8 @@ def tables(found: dict[str, Any]) -> Group:
     head.add_row("messages", ", ".join(f"{messages[name]} {name} ({per_s[name]:g}/s)" for name in per_s))
     if messages["bad"]:
         head.add_row("bad", ", ".join(f"{count} {code}" for code, count in sorted(found["messages"]["bad"].items())))
-    head.add_row("under way", str(found["underWay"]))
+    streams = f", {found['streams']} of them answered in parts" if found.get("streams") else ""
+    head.add_row("under way", f"{found['underWay']}{streams}")
     lost = [
         f"{number} {what} ({cause})" for what, causes in found["dropped"].items() for cause, number in causes.items()
     ]

@@ -14,23 +14,21 @@ from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
-from uuid import uuid4
 
+from bester.client.greeting import Greeting
 from bester.client.held import HeldForConsent
 from bester.client.messaging import Options
 from bester.client.questions import fail_unanswered
 from bester.client.seen_deliveries import SeenDeliveries, SeenDeliveriesFile
 from bester.client.session import Session
+from bester.client.stream import Stream
 from bester.client.url import parse_url
-from bester.protocol.client import AUTHENTICATION_ID, ClientConversation
+from bester.protocol.client import AUTHENTICATION_ID
 from bester.protocol.received import ReceivedMessage
-from bester.protocol.reports import AuthenticationError, ClientError, ConnectionClosed, Report
+from bester.protocol.reports import ConnectionClosed, Report
 from bester.protocol.values import BadNumber
 from bester.timeouts import within
 from bester.tracing import current_traceparent
-
-REPLY_TO = "replyTo"
-"""The feature by which each reply names the message that it answers."""
 
 
 class Client:
@@ -50,7 +48,7 @@ class Client:
         password: replaces the password in the URL.
         token: from an earlier session (:attr:`token`); replaces the password.
         features: to request from the server: ``ack``, ``route``, ``token`` (docs/protocol.md, section 2); the client
-            always requests ``replyTo``.
+            always requests ``replyTo`` and ``parts``.
         mail: whether to receive the account's messages, or the types to receive; other messages stay in the mailbox.
             Give False for a client that only sends and asks: it receives nothing but replies.
         register: create the account when connecting, where the server lets anyone do that.
@@ -119,17 +117,9 @@ class Client:
             retry_max_s=retry_max_s,
             idle_ping_s=idle_ping_s,
         )
-        self._session = Session(target, options, self._hello, self._authenticated, self._refused)
-        self.token = token
-        """With the feature ``token``: the token that replaces the password when connecting again. Keep it secret."""
+        self._session = Session(target, options, Greeting(token, features, mail, register))
         self.held = HeldForConsent(self.builtin)
         """What guards hold until the account consents to it."""
-        self._asked_features = tuple(dict.fromkeys((*features, REPLY_TO)))
-        if isinstance(mail, str):
-            raise TypeError(f"mail must be True, False or a list of types, not the string {mail!r:.200}")
-        self._mail = mail if isinstance(mail, bool) else tuple(mail)
-        self._register = register
-        self._once_prefix = ""
 
     def __repr__(self) -> str:
         return f"<bester.Client {self._session.target} {'open' if self.connected else 'closed'}>"
@@ -159,32 +149,6 @@ class Client:
         """
         return await self._session.open()
 
-    def _hello(self, conversation: ClientConversation) -> bytes:
-        target = self._session.target
-        return conversation.hello(
-            target.username,
-            password=target.password,
-            token=None if self._register else self.token,
-            features=self._asked_features,
-            mail=self._mail,
-            register=self._register,
-        )
-
-    def _authenticated(self, report: Report) -> None:
-        self._register = False
-        if report.token is not None:
-            self.token = report.token
-
-    def _refused(self, error: AuthenticationError) -> bool:
-        """Drops a token that the server refuses (it expired, or the database is gone) if there is a password to try.
-
-        Returns whether another attempt with the password may succeed.
-        """
-        if error.code != "authenticationFailed" or self.token is None or self._session.target.password is None:
-            return False
-        self.token = None
-        return True
-
     async def close(self) -> None:
         """Ends the connection. Calls that are under way, and ``once`` messages that wait to be sent again, fail with
         :class:`ConnectionClosed`. Can be called again.
@@ -209,6 +173,11 @@ class Client:
     def closed_error(self) -> ConnectionClosed:
         """Returns the error, with the server's reason, that calls raise if they need a connection and there is none."""
         return self._session.closed_error()
+
+    @property
+    def token(self) -> str | None:
+        """With the feature ``token``: the token that replaces the password when connecting again. Keep it secret."""
+        return self._session.greeting.token
 
     @property
     def server(self) -> str | None:
@@ -259,7 +228,8 @@ class Client:
                 the server found the message malformed.
             AuthenticationError: with ``once``, the server does not let the client in any more; the message may or may
                 not have been handled.
-            TimeoutError: no report in time; the message may or may not have been handled.
+            TimeoutError: no report in time; the message may or may not have been handled. The server is asked to cancel
+                it, as when the calling task is cancelled, except with ``once``.
             bester.errors.TooLarge: the message is larger than the server accepts; nothing was sent.
             TypeError: ``data`` has no JSON form.
         """
@@ -271,10 +241,20 @@ class Client:
         while channel is not None and channel.full:
             await channel.drained()
         if id is None and not (once or route or dry_run):  # the fast path, which the benchmarks measure
-            return await session.send(type, data)
-        if once:
-            await session.unreported.wait_for_space()
-        return await self._start(type, data, id, once, route, dry_run)
+            id = str(session.next_id())
+            message = session.conversation.message(type, id, data, traceparent=current_traceparent())
+            reporting = session.write(message, id)
+        else:
+            if once:
+                await session.unreported.wait_for_space()
+            id = session.checked_id(id, once)
+            reporting = self._start(type, data, id, once, route, dry_run)
+        try:
+            return await reporting
+        except asyncio.CancelledError:
+            if not once:
+                session.cancel(id)
+            raise
 
     async def post(
         self, type: str, data: Any = None, *, id: str | None = None, once: bool = False
@@ -292,21 +272,12 @@ class Client:
             await channel.drained()
         if once:
             await self._session.unreported.wait_for_space()
-        future = self._start(type, data, id, once, False, False)
+        future = self._start(type, data, self._session.checked_id(id, once), once, False, False)
         future.add_done_callback(_looked_at)
         return future
 
-    def _start(
-        self, type: str, data: Any, id: str | None, once: bool, route: bool, dry_run: bool
-    ) -> asyncio.Future[Report]:
+    def _start(self, type: str, data: Any, id: str, once: bool, route: bool, dry_run: bool) -> asyncio.Future[Report]:
         session = self._session
-        if id is None:
-            id = str(session.next_id())
-            if once:
-                self._once_prefix = self._once_prefix or uuid4().hex
-                id = f"{self._once_prefix}n{id}"
-        elif id == AUTHENTICATION_ID:
-            raise ValueError(f"the id {id} belongs to the protocol")
         message = session.conversation.message(
             type, id, data, once=once, route=route, dry_run=dry_run, traceparent=current_traceparent()
         )
@@ -317,7 +288,8 @@ class Client:
 
         Returns the first reply as soon as it arrives, even if another part of the message's processing fails. Neither
         :meth:`receive` nor ``on_message`` gets that reply; the client drops further replies, and any reply that arrives
-        after the time-out.
+        after the time-out. When the time is over or the calling task is cancelled, the server is asked to cancel the
+        message.
 
         Raises:
             Refused: the message was reported bad, and nobody replied.
@@ -328,10 +300,7 @@ class Client:
             bester.errors.TooLarge, TypeError: see :meth:`send`.
         """
         session = self._session
-        if self.connected and REPLY_TO not in self.features:
-            raise ClientError(
-                f"{session.target}: the server does not say which message a reply answers (feature {REPLY_TO})"
-            )
+        session.require_replies()
         id, answer = session.questions.begin()
         try:
             async with within(timeout):
@@ -339,8 +308,50 @@ class Client:
                     await channel.drained()
                 self._start(type, data, id, False, False, False).add_done_callback(partial(fail_unanswered, answer))
                 return await answer
+        except (asyncio.CancelledError, TimeoutError):
+            session.cancel(id)
+            raise
         finally:
             session.questions.end(id)
+
+    def stream(self, type: str, data: Any = None, *, window: int = 64, timeout: float | None = None) -> Stream:
+        """Sends a message and returns the parts of a handler's answer to it, as they come; streams may overlap.
+
+        ::
+
+            async for part in client.stream("count", 1000):
+                print(part.data)
+
+        The message is sent when the first part is asked for. The loop ends with the report, which is then in
+        :attr:`Stream.report`. Leaving the loop early cancels the message; ``async with client.stream(...) as parts:``
+        does so also where the stream is still referred to. Neither :meth:`receive` nor ``on_message`` gets the parts.
+        A handler or a server that does not know parts sends all replies at the end.
+
+        Args:
+            type: names the handler.
+            data: any JSON value; :class:`msgspec.Raw` goes out byte for byte.
+            window: how many parts may be under way or wait to be taken, from 1 to 65,536; the handler waits meanwhile.
+            timeout: seconds that each part may take; None waits as long as the connection lasts.
+
+        While the stream is read, after the parts that came before, it raises:
+
+            - Refused: the message was reported bad.
+            - ConnectionClosed: it is not known what became of the message, and it is not sent again.
+            - TimeoutError: no part in time; the message is cancelled.
+            - ClientError, bester.errors.TooLarge, TypeError: as :meth:`ask`; nothing was sent.
+        """
+        return Stream(self._session, type, data, window, timeout)
+
+    def cancel(self, id: str) -> bool:
+        """Asks the server to cancel a message that was sent with this ``id``; does not wait.
+
+        The report still comes: bad, with the code ``cancelled``, unless the handler has done its work.
+
+        Returns:
+            Whether the server was asked: not if there is a report already, if there is no connection, or if the server
+            does not know the feature ``parts``.
+        """
+        return self._session.cancel(id)
 
     async def ping(self, timeout: float | None = None) -> float:
         """Pings the server; returns the seconds that the answer took.
@@ -374,18 +385,16 @@ class Client:
         too.
         """
         session = self._session
-        hello = session.conversation.hello(
-            username, password=password, features=self._asked_features, mail=self._mail, again=True
-        )
+        hello = session.greeting.again(session.conversation, username, password)
         report = await session.write(hello, AUTHENTICATION_ID)
-        self._authenticated(report.raise_for_status())
+        session.greeting.accepted(report.raise_for_status())
         self._session.target = replace(self._session.target, username=username, password=password)
 
     async def logout(self) -> None:
         """Ends the session and its token; the connection stays open for a :meth:`login`, which must follow soon."""
         await self.builtin("logout")
         self._session.conversation.logged_out()
-        self.token = None
+        self._session.greeting.token = None
 
     async def register(self, username: str, password: str) -> None:
         """Creates an account, where the server allows that."""
@@ -394,7 +403,7 @@ class Client:
     async def change_password(self, old: str, new: str) -> None:
         """Changes the account's password; that ends its other sessions and all tokens."""
         await self.builtin("changePassword", old=old, new=new)
-        self.token = None
+        self._session.greeting.token = None
         self._session.target = replace(self._session.target, password=new)
 
     async def list_types(self) -> list[str]:

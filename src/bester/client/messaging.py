@@ -12,15 +12,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
-from typing import Any
+from uuid import uuid4
 
 from bester.client.deliveries import Deliveries
+from bester.client.greeting import PARTS
 from bester.client.inbox import Inbox
 from bester.client.questions import OpenQuestions
 from bester.client.seen_deliveries import SeenDeliveries
 from bester.client.unreported import UnreportedMessages
 from bester.net.channel import Channel
-from bester.protocol.client import ClientConversation
+from bester.protocol.client import AUTHENTICATION_ID, ClientConversation
 from bester.protocol.received import Pong, ReceivedMessage
 from bester.protocol.reports import (
     ClientError,
@@ -31,7 +32,6 @@ from bester.protocol.reports import (
 )
 from bester.protocol.values import BadNumber
 from bester.timeouts import within
-from bester.tracing import current_traceparent
 
 _log = logging.getLogger("bester.client")
 
@@ -67,6 +67,7 @@ class Messaging:
         """The connection on which the server authenticated us; the last such one if it is closed."""
         self.conversation = ClientConversation()
         self.next_id = count(1).__next__
+        self._once_prefix = ""
         self.options = options
         self._need_connection = need_connection
         self._on_message = options.on_message
@@ -101,14 +102,21 @@ class Messaging:
 
     # -- to the server ----------------------------------------------------------------------------------------
 
-    def send(self, type: str, data: Any) -> asyncio.Future[Report]:
-        """Sends a message without options, as most are, and returns the future of the report on it.
+    def checked_id(self, id: str | None, once: bool) -> str:
+        """Returns the id that the sender chose, or a new one.
 
         Raises:
-            ConnectionClosed, TooLarge, TypeError: see :meth:`bester.client.client.Client.send`.
+            ValueError: the id is not the sender's to choose.
         """
-        id = str(self.next_id())
-        return self.write(self.conversation.message(type, id, data, traceparent=current_traceparent()), id)
+        if id == AUTHENTICATION_ID:
+            raise ValueError(f"the id {id} belongs to the protocol")
+        if id is not None:
+            return id
+        number = str(self.next_id())
+        if not once:
+            return number
+        self._once_prefix = self._once_prefix or uuid4().hex
+        return f"{self._once_prefix}n{number}"
 
     def write(self, frame: bytes, id: str) -> asyncio.Future[Report]:
         """Queues a frame for sending, and returns the future of the report with this id.
@@ -153,6 +161,19 @@ class Messaging:
         self.unreported.settle(id, future)
         if self.pending.get(id) is future:
             del self.pending[id]
+
+    def grant(self, id: str, parts: int) -> None:
+        """Lets the server send this many further parts of the answer to a message."""
+        if self.channel is not None:
+            self.channel.write(self.conversation.more(id, parts))
+
+    def cancel(self, id: str) -> bool:
+        """Tells the server that nobody waits for the report on a message any more; returns whether it could be told."""
+        channel = self.channel
+        if channel is None or channel.closed or id not in self.pending or PARTS not in self.conversation.features:
+            return False
+        channel.write(self.conversation.cancel(id))
+        return True
 
     async def ping(self, timeout: float | None) -> None:
         """Sends a ping, and returns when the server has answered it."""
@@ -211,7 +232,7 @@ class Messaging:
         delivery_id = message.delivery_id
         if delivery_id is not None and not self.deliveries.is_new(delivery_id):
             return
-        if message.reply_to is None or not self.questions.take_answer(message):
+        if (message.reply_to is None and message.part_of is None) or not self.questions.take_answer(message):
             if self._on_message is None:
                 self.inbox.put(message)
                 return

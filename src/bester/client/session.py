@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from typing import Any
 
 from bester.client.dial import dial
+from bester.client.greeting import REPLY_TO, Greeting
 from bester.client.messaging import Messaging, Options
 from bester.client.seen_deliveries import SeenDeliveriesFile
 from bester.client.supervisor import ConnectionSupervisor
@@ -42,24 +42,18 @@ class Session(Messaging):
     Args:
         target: the server to connect to, and our account there.
         options: the owner's options.
-        hello: returns the first frame of a connection.
-        authenticated: called with each good report on the hello.
-        refused: called with each refusal; returns whether another hello may succeed at once.
+        greeting: how each connection begins.
     """
 
     def __init__(
         self,
         target: Target,
         options: Options,
-        hello: Callable[[ClientConversation], bytes],
-        authenticated: Callable[[Report], None],
-        refused: Callable[[AuthenticationError], bool],
+        greeting: Greeting,
     ) -> None:
         super().__init__(options, self._keep_connected)
         self.target = target
-        self._hello = hello
-        self._authenticated = authenticated
-        self._refused = refused
+        self.greeting = greeting
         self.supervisor = ConnectionSupervisor(self, options.retry_first_s, options.retry_max_s, options.idle_ping_s)
 
     @property
@@ -70,6 +64,17 @@ class Session(Messaging):
     def needed(self) -> bool:
         """Whether there is to be a connection even if our owner does not ask for one."""
         return not self.closing and self.refusal is None and (self.options.reconnect or len(self.unreported) > 0)
+
+    def require_replies(self) -> None:
+        """Checks, if there is a connection, that the server says which message a reply answers.
+
+        Raises:
+            ClientError: it does not.
+        """
+        if self.connected and REPLY_TO not in self.conversation.features:
+            raise ClientError(
+                f"{self.target}: the server does not say which message a reply answers (feature {REPLY_TO})"
+            )
 
     def _keep_connected(self) -> None:
         if self.connected:
@@ -114,7 +119,7 @@ class Session(Messaging):
         try:
             await self._connect()
         except AuthenticationError as error:
-            if not self._refused(error):
+            if not self.greeting.refused(error, self.target):
                 raise
             await self._connect()
 
@@ -123,7 +128,7 @@ class Session(Messaging):
             await self.channel.wait_closed()
         conversation = self.conversation = ClientConversation()
         self.fatal = None
-        first = self._hello(conversation)
+        first = self.greeting.first(conversation, self.target)
         options = self.options
         channel = await dial(self.target, self._make_channel, tls=options.tls, timeout_s=options.connect_timeout_s)
         try:
@@ -132,7 +137,7 @@ class Session(Messaging):
             channel.abort()
             await channel.wait_closed()
             raise
-        self._authenticated(report)
+        self.greeting.accepted(report)
         return report
 
     async def _greet(self, channel: Channel, hello: bytes) -> Report:
@@ -201,6 +206,8 @@ class Session(Messaging):
         self.closing = True
         await self.supervisor.stop()
         self.deliveries.flush()
+        for id in self.questions.streams():
+            self.cancel(id)  # the server cannot tell a client that has gone from one that only sends no more
         channel = self.channel
         if channel is not None:
             channel.close()

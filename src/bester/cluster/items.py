@@ -45,7 +45,7 @@ class Kind(enum.IntEnum):
     ASK = 3
     """A request for a handler at the receiver; the body is its frame between the id and the data, then the data."""
     ANSWER = 4
-    """A handler's answer, which the asking node executes; the body is the body of its frame."""
+    """A handler's answer or a part of it, which the asking node executes; the body is the body of its frame."""
     FAILED = 5
     """An ASK, BRING or FORWARD has failed."""
     BRING = 6
@@ -70,6 +70,10 @@ class Kind(enum.IntEnum):
     """The outcome of a handler's answer that the sender executed; the body holds entries of a report's results."""
     ANSWERED = 16
     """The sender executes its handler's answer, and a DONE follows; not sent if the DONE comes at once."""
+    MORE = 17
+    """The handler of an ASK may send more parts."""
+    CANCEL = 18
+    """An ASK is cancelled; it is still answered."""
     FORWARD = 20
     """A message for another server, sent to the node with the lease of its destination; the body is its data."""
     FORWARDED = 21
@@ -119,6 +123,8 @@ class Hello(Note):
     """Whether this answers another HELLO."""
     claims: bool = False
     """Whether the node answers a CLAIM."""
+    parts: bool = False
+    """Whether the node lets its handlers answer in parts, and cancels requests."""
     losses: int = 0
     """How often the node has lost NATS; items in flight to it or from it at such a time may be lost."""
 
@@ -134,8 +140,16 @@ class Ask(Note, array_like=True):
     """The asking node's number for the sender, whose messages stay in order; 0: the answer must come back."""
     epoch: int = 0
     """The epoch of that order, which grows each time that an answer comes back."""
+    parts: int = -1
+    """How many parts the answer may have for now; -1: it must be one answer."""
     guards: bool = False
     """Whether the handler is asked as a guard."""
+
+
+class More(Note):
+    """The note of a MORE."""
+
+    parts: int
 
 
 class Done(Note):

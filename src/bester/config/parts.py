@@ -142,6 +142,7 @@ class Limits(Block):
     )
     max_connections: int = count(20000, 1, 1000000, "connections", "How many connections the listeners accept.")
     max_recipients: int = count(10000, 1, 1000000, "recipients", "How many recipients a response may name.")
+    max_parts: int = count(100000, 1, 1000000000, "parts", "How many parts the answer to one message may have.")
     max_unauthenticated: int = count(
         256,
         1,

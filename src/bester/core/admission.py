@@ -29,7 +29,7 @@ from bester.core.rules import Allow
 from bester.core.session import Session
 from bester.core.traces import Traces
 from bester.core.trail import Trail
-from bester.errors import BesterError, IdConflict, NotAllowed, Overloaded, ShuttingDown, TooManyHops
+from bester.errors import BesterError, Cancelled, IdConflict, NotAllowed, Overloaded, ShuttingDown, TooManyHops
 from bester.protocol import frames
 from bester.protocol.messages import Data
 
@@ -86,6 +86,7 @@ class Admission:
         once: bool = False,
         trace: str = "",
         trail: Trail | None = None,
+        parts: bool = False,
     ) -> None:
         """A client or another server has sent a message for a type that is not the server's own.
 
@@ -97,10 +98,11 @@ class Admission:
             once: whether a repeat of it is not to be handled again.
             trace: the W3C traceparent that came with it, checked.
             trail: records its route; in a ``dry`` run, nothing is done.
+            parts: whether a stream was begun for it, because its sender takes the answer in parts.
         """
         if self.traces.on:
             trace, trail = self.traces.begin(trace, trail, self.batch.now)
-        message = Waiting(type, id, data, size, hops, trace, trail)
+        message = Waiting(type, id, data, size, hops, trace, trail, None, parts)
         if once and (trail is None or not trail.dry):
             record = message.record = self._begin_once(origin, message)
             if record is None:
@@ -135,8 +137,8 @@ class Admission:
         envelope = Envelope(origin, id, type, now, route.metrics)
         self.dispatcher.hand(Request(envelope, route, data, 0, now, size))
 
-    def _take(self, origin: Endpoint, message: Waiting) -> None:
-        """Makes an envelope of a message and hands it to its handler, or reports why not."""
+    def _take(self, origin: Endpoint, message: Waiting, error: BesterError | None = None) -> None:
+        """Makes an envelope of a message and hands it to its handler, or reports why not: the ``error``, or another."""
         batch = self.batch
         trail = message.trail
         origin.in_flight += 1
@@ -147,8 +149,11 @@ class Admission:
         envelope.once = message.record
         envelope.trace = message.trace
         envelope.trail = trail
-        envelope.untracked = message.record is None and trail is None
-        error = self._refusal(origin, route, message.hops)
+        envelope.untracked = message.record is None and trail is None and not message.parts
+        if message.parts:
+            self.dispatcher.streams.admitted(origin, message.id, envelope)
+            self.traces.of(envelope)  # with a trace of its own its requests are not made the quick way
+        error = error or self._refusal(origin, route, message.hops)
         if error is None:
             assert route is not None
             request = Request(envelope, route, message.data, message.hops, batch.now, message.size)
@@ -220,6 +225,25 @@ class Admission:
             self.batch.tell(origin, record.answer)
         else:
             self._take(origin, message)
+
+    def cancel_waiting(self, origin: Endpoint, ids: set[bytes], *, streams: bool) -> None:
+        """Reports messages in a sender's backlog as cancelled: those with these ids, and perhaps all with a stream."""
+        backlog = self._backlogs.get(origin)
+        if backlog is None:
+            return
+        waiting = list(backlog)
+        backlog.clear()
+        for message in waiting:
+            record = message.record
+            looked_up = record is not None and (record.recalling or record.answer)
+            if looked_up or (message.id not in ids and not (streams and message.parts)):
+                backlog.append(message)
+            else:
+                origin.backlog -= 1
+                self.batch.release(origin, message.size)
+                self._take(origin, message, Cancelled())
+        if not backlog:
+            del self._backlogs[origin]
 
     # -- once ----------------------------------------------------------------------------------------------------
 

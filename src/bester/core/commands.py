@@ -30,7 +30,7 @@ from bester.protocol.names import username
 class CommandExecutor:
     """Carries out handlers' answers and pushes."""
 
-    __slots__ = ("batch", "deliveries", "dispatcher", "once", "presence", "reports", "traces")
+    __slots__ = ("batch", "deliveries", "dispatcher", "in_part", "once", "presence", "reports", "traces")
 
     def __init__(
         self,
@@ -49,6 +49,8 @@ class CommandExecutor:
         self.presence = presence
         self.traces = traces
         self.once = once
+        self.in_part = False
+        """Whether a part of an answer is carried out."""
 
     # -- answers and pushes --------------------------------------------------------------------------------------
 
@@ -79,6 +81,14 @@ class CommandExecutor:
             self.reports.finish(envelope)
         else:
             self.reports.step_done(envelope)
+
+    def carry_out_part(self, request: Request, commands: list[Command], message: HandlerMessage) -> None:
+        """Executes the commands of a part of a handler's answer; the request stays outstanding."""
+        self.in_part = True
+        try:
+            self._execute_tracked(request.envelope, request.route, request.hops, commands, message, request.place)
+        finally:
+            self.in_part = False
 
     def pushed(self, handler: AttachedHandler, message: HandlerMessage) -> None:
         """A handler has pushed commands; they are executed as an answer's are, and reported to it."""
@@ -283,8 +293,8 @@ class CommandExecutor:
         origin = envelope.origin
         if origin.scope != "client":
             envelope.data = data
-        elif envelope.once is not None:
-            self.reply_once(envelope.once, origin, type or route.name, data)
+        elif not envelope.untracked and self._reply_tracked(envelope, type or route.name, data):
+            return
         elif origin.closed:
             self.batch.counters.drops.count(Drop.REPLY_UNWANTED)
         elif origin.acknowledges or origin.reply_to:
@@ -295,6 +305,17 @@ class CommandExecutor:
             if not origin.listed:
                 origin.listed = True
                 self.batch.dirty.append(origin)
+
+    def _reply_tracked(self, envelope: Envelope, type: str, data: Data) -> bool:
+        """Replies to a ``once`` message, or with a part; returns False for any other reply."""
+        origin = envelope.origin
+        if envelope.once is not None:
+            self.reply_once(envelope.once, origin, type, data)
+        elif self.in_part and not origin.closed:
+            self.batch.write(origin, frames.received_part(type, data, envelope.id))
+        else:
+            return False
+        return True
 
     def reply_once(self, record: OnceRecord, origin: Endpoint, type: str, data: Data) -> None:
         """Replies to everyone who waits for the report, including senders of repeats."""

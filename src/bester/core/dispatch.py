@@ -17,6 +17,7 @@ from bester.core.order import Order
 from bester.core.reports import Reports
 from bester.core.routing import HANDED_BYTES, AttachedHandler, Question, RemoteHandler, Request, TypeRoute, Watcher
 from bester.core.rules import OTHERS, TypeRules
+from bester.core.streams import Streams
 from bester.core.traces import Traces
 from bester.core.trail import Trail
 from bester.errors import BadResponse, BesterError, HandlerTimeout, HandlerUnavailable, NoHandler, NotAllowed
@@ -36,19 +37,20 @@ class Dispatcher:
         "gate_of",
         "handlers",
         "reports",
+        "streams",
         "taps",
         "traces",
         "types",
         "unsure_until",
     )
 
-    def __init__(self, batch: Batch, reports: Reports, traces: Traces) -> None:
+    def __init__(self, batch: Batch, reports: Reports, traces: Traces, streams: Streams) -> None:
         self.batch = batch
         self.reports = reports
+        self.streams = streams
         self.traces = traces
         self.types: dict[str, TypeRoute] = {}
-        self.gate_of: Callable[[str], Callable[[Request], None] | None] = lambda type: None
-        """Returns the gate of a type, if it has one."""
+        self.gate_of: Callable[[str], Callable[[Request], None] | None] = lambda type: None  # the gate of a type
         self.taps: dict[str, Watcher] = {}
         """By type, the taps of types that have one, whether they are served or not."""
         self.unsure_until = 0.0
@@ -174,6 +176,7 @@ class Dispatcher:
         """The handler's socket takes more again; hands over requests that wait."""
         handler.blocked = handler.full = False
         handler.room = HANDED_BYTES
+        self.streams.tell_granted()
         self.pump_all(handler)
 
     def blocked(self, handler: AttachedHandler) -> None:
@@ -227,8 +230,7 @@ class Dispatcher:
         """Hands over a request with a trail; a dry run goes only to a handler that takes part in dry runs."""
         route = request.route
         now = self.batch.now
-        if request.step is None:
-            request.step = trail.add("handler", route.name, now)
+        request.step = request.step or trail.add("handler", route.name, now)
         if not trail.dry:
             self.hand(request)
             return
@@ -238,9 +240,7 @@ class Dispatcher:
             able = [one for one in route.remote if route.name in one.dry_types]
         if not able:
             request.step.end(now, "notAsked")
-            if isinstance(request, Question):
-                request.unanswered(None)
-            else:
+            if not request.unanswered(None):
                 self.reports.step_done(request.envelope)
             return
         free = [handler for handler in able if handler.free]
@@ -277,10 +277,10 @@ class Dispatcher:
                 request.data,
             )
         elif isinstance(envelope, Relayed):
-            frame = frames.relayed_request(id, envelope.head, request.data)
+            frame = frames.relayed_request(id, envelope.head, request.data, self.streams.asked(handler, request, id))
         else:
             trace = traces.of(envelope, request.step.place if request.step is not None else 0)
-            more = request.header_part(trace)
+            more = request.header_part(trace, self.streams.asked(handler, request, id))
             frame = frames.request(
                 id, envelope.origin.origin, request.hops, request.route.request, envelope.id, request.data, more
             )
@@ -318,8 +318,9 @@ class Dispatcher:
             more = request.header_part(trace)
         origin = envelope.origin
         head = frames.request_head(origin.origin, request.hops, request.route.request, envelope.id, more)
-        asked = AskRemote(handler, number, request.route.name, head, request.data, dry)
-        asked.guards = isinstance(request, Question)
+        asked = AskRemote(handler, number, request.route.name, head, request.data, dry, isinstance(request, Question))
+        if not envelope.untracked:
+            asked.parts = self.streams.asked(handler, request, id)
         order = origin.order
         if order is None:
             order = origin.order = Order(number)
@@ -398,12 +399,13 @@ class Dispatcher:
             return
         if request.epoch:
             settle_order(request)
+        if not envelope.untracked:
+            self.streams.answered(request)
         if request.step is not None:
             request.step.end(self.batch.now, error.code)
         route.metrics.failed += 1
         route.last_error = f"{error.code}: {error.explained}"
-        if isinstance(request, Question):
-            request.unanswered(error)
+        if request.unanswered(error):
             return
         if isinstance(error, BadResponse):
             error = BadResponse()  # the details are for the operator and the handler's author, not for the sender
@@ -417,13 +419,11 @@ class Dispatcher:
         now = self.batch.now
         self.batch.counters.by_type.sweep()
         for handler in list(self.handlers):
-            expired = [
-                id
-                for id, request in handler.outstanding.items()
-                if now - request.since >= request.route.rules.timeout_s
-            ]
+            expired = [id for id, one in handler.outstanding.items() if now - one.since >= one.route.rules.timeout_s]
             for id in expired:
-                self.fail(handler.outstanding.pop(id), HandlerTimeout())
+                request = handler.outstanding.pop(id)
+                self.streams.give_up(handler, request, id)
+                self.fail(request, HandlerTimeout())
             if expired:
                 self.pump_all(handler)
         for route in list(self.types.values()):

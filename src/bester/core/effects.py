@@ -8,12 +8,12 @@ from __future__ import annotations
 from msgspec import Struct
 
 from bester.core.endpoint import Endpoint
-from bester.core.model import Delivery, Envelope
+from bester.core.model import Delivery, Envelope, Relayed
 from bester.core.once import OnceRecord
 from bester.core.routing import RemoteHandler, Request
 from bester.core.session import Session
 from bester.protocol.addresses import Address
-from bester.protocol.messages import Data
+from bester.protocol.messages import Data, HandlerMessage
 
 
 class CallClassic(Struct):
@@ -135,6 +135,26 @@ class AskRemote(Struct):
     order: int = 0
     """The number of the sender's order, if the answer may be carried out there; else 0."""
     epoch: int = 0
+    parts: int = -1
+    """How many parts of an answer are granted; -1 if it must be one answer."""
+
+
+class TellHandler(Struct):
+    """Tell another node that more parts are granted for its request, or that it is cancelled; nothing is called."""
+
+    handler: RemoteHandler
+    """Stands for that node."""
+    number: int
+    """The request's id."""
+    parts: int = 0
+    """How many; 0 cancels."""
+
+
+class TellPart(Struct):
+    """Tell another node a part of a handler's answer; nothing is called."""
+
+    envelope: Relayed
+    message: HandlerMessage
 
 
 class Share(Struct):
@@ -175,6 +195,8 @@ Effect = (
     | Finished
     | PresenceChanged
     | AskRemote
+    | TellHandler
+    | TellPart
     | Share
     | HoldBack
     | TellNode

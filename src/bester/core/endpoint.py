@@ -23,6 +23,7 @@ class Endpoint:
         "held_bytes",
         "in_flight",
         "listed",
+        "notes",
         "order",
         "origin",
         "out",
@@ -44,6 +45,8 @@ class Endpoint:
         """Whether it acknowledges the messages that it is given (the feature ``ack``)."""
         self.reply_to = False
         """Whether it is told which of its messages a reply answers."""
+        self.notes = False
+        """Whether it may send messages that have no report, as acknowledgements have none."""
         self.out: list[bytes] = []
         self.listed = False
         """Whether the endpoint stands in ``Batch.dirty``."""

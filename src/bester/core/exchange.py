@@ -3,6 +3,7 @@
 It is composed of parts, each of which owns its state and calls only those above it in this list::
 
     Batch            the output: frames for endpoints, effects for the server
+    Streams          messages whose answers come in parts, and their credit
     Reports          results, status reports, receipts
     Dispatcher       types, their handlers, and requests that wait for them
     UnackedWindow    messages that sessions were given and did not acknowledge
@@ -13,6 +14,7 @@ It is composed of parts, each of which owns its state and calls only those above
     Taps             copies of what handlers are asked and answer
     Admission        maxInFlight, the backlog, once
     CommandExecutor  sendClients, sendServers, sendHandler, reply
+    Parts            parts of answers, and what is cancelled
     RemoteRequests   requests of other nodes of this server
 
 Presence, OnceMemory and Traces are state that several of them use; they call none of these.
@@ -21,7 +23,7 @@ The way of a message through them::
 
     untracked_message(), message()   Admission: it becomes an Envelope
       hand(), hand_on()              Dispatcher: its handler is asked now, or it waits in its sender's queue
-    answer()                         Exchange: the handler answered
+    answer()                         Exchange: the handler answered, or sent a part of its answer (Parts)
       carry_out(), execute()         CommandExecutor: its commands, in order
         _send_clients()              frames for sessions; Deliveries for accounts that are away or acknowledge
         _send_servers()              each becomes a Forward
@@ -49,16 +51,18 @@ from bester.core.limits import Limits
 from bester.core.metrics import Drop
 from bester.core.model import Envelope, Relayed
 from bester.core.once import OnceMemory
+from bester.core.parts import Parts
 from bester.core.presence import Presence
 from bester.core.redelivery import Redelivery
 from bester.core.remote import RemoteRequests
 from bester.core.replay import MailboxReplay
 from bester.core.reports import Reports
 from bester.core.routing import AttachedHandler, Question, Request
+from bester.core.streams import Streams
 from bester.core.tap import Taps
 from bester.core.traces import Traces
 from bester.core.window import UnackedWindow
-from bester.errors import BesterError, HandlerFailed
+from bester.errors import BesterError, Cancelled, HandlerFailed
 from bester.protocol.answers import check_status, commands_of
 from bester.protocol.messages import HandlerMessage
 from bester.protocol.names import RESERVED_TYPES
@@ -85,11 +89,13 @@ class Exchange:
         "dispatcher",
         "gates",
         "once",
+        "parts",
         "presence",
         "redelivery",
         "remote",
         "replay",
         "reports",
+        "streams",
         "taps",
         "traces",
         "window",
@@ -102,16 +108,18 @@ class Exchange:
         self.traces = traces = Traces(trace_digits)
         self.once = once = OnceMemory()
         self.presence = presence = Presence()
-        self.reports = reports = Reports(batch, server_name, traces, once)
-        self.dispatcher = dispatcher = Dispatcher(batch, reports, traces)
+        self.streams = streams = Streams(batch)
+        self.reports = reports = Reports(batch, server_name, traces, once, streams)
+        self.dispatcher = dispatcher = Dispatcher(batch, reports, traces, streams)
         self.window = window = UnackedWindow(batch, reports)
         self.replay = replay = MailboxReplay(batch, presence, window)
         self.redelivery = redelivery = Redelivery(batch, presence, window, replay)
         self.deliveries = deliveries = Deliveries(batch, reports, presence, window, replay, redelivery)
         self.gates = gates = Gates(dispatcher, reports)
         self.taps = Taps(batch, dispatcher, gates)
-        self.admission = Admission(batch, reports, dispatcher, deliveries, traces, once)
+        self.admission = admission = Admission(batch, reports, dispatcher, deliveries, traces, once)
         self.commands = commands = CommandExecutor(batch, reports, dispatcher, deliveries, presence, traces, once)
+        self.parts = Parts(batch, streams, reports, dispatcher, admission, commands)
         self.remote = RemoteRequests(batch, reports, dispatcher, deliveries, presence, commands)
 
     # -- handlers' answers ---------------------------------------------------------------------------------------
@@ -125,6 +133,8 @@ class Exchange:
         request = handler.outstanding.pop(header.id or "", None)
         if request is None:
             self.batch.counters.drops.count(Drop.ANSWER_LATE)
+            return
+        if header.more is True and self.parts.came(handler, request, message):
             return
         if handler.is_remote:
             self.remote.came_back(request)
@@ -180,10 +190,14 @@ class Exchange:
 
     def _answered(self, request: Request, message: HandlerMessage) -> None:
         route = request.route
-        route.progress = now = self.batch.now
-        if route.tap is not None and route.tap.answered(request, message):
-            return
         envelope = request.envelope
+        route.progress = now = self.batch.now
+        cancelled = not envelope.untracked and self.streams.answered(request)
+        if route.tap is not None:
+            if cancelled:
+                route.tap.forget(request)  # what is left of it is no outcome of the handler's own
+            elif route.tap.answered(request, message):
+                return
         if not envelope.untracked and self._verdict(envelope, request, message):
             return
         try:
@@ -191,7 +205,7 @@ class Exchange:
                 check_status(message.header)
             commands = commands_of(message, route.rules.may)
         except BesterError as error:
-            self.dispatcher.fail(request, error)
+            self.dispatcher.fail(request, Cancelled() if cancelled and isinstance(error, HandlerFailed) else error)
             return
         route.metrics.took(now - request.since)
         if envelope.untracked or not isinstance(envelope, Relayed):
@@ -217,6 +231,7 @@ class Exchange:
         """Takes messages from the backlogs; returns whether the server has anything to carry out or to write."""
         batch = self.batch
         if batch.freed:
+            self.parts.settle()
             self.admission.admit_waiting()
         return bool(batch.effects or batch.dirty or batch.awaits_write)
 

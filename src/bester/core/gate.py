@@ -21,7 +21,7 @@ from bester.core.metrics import Drop
 from bester.core.reports import Reports
 from bester.core.routing import Question, Request
 from bester.core.rules import GuardRule
-from bester.errors import BadResponse, BesterError, HandlerFailed, HandlerTimeout, NoHandler
+from bester.errors import BadResponse, BesterError, Cancelled, HandlerFailed, HandlerTimeout, NoHandler
 from bester.protocol.messages import Data, HandlerMessage
 
 Validator = Callable[[Data], BesterError | None]
@@ -272,6 +272,8 @@ class Gates:
                     question.step.end(now, verdict.status)
         elif error is None:
             verdict = Verdict("accept")  # it takes no part in dry runs
+        elif isinstance(error, Cancelled):
+            verdict = Verdict("failure", error)
         elif isinstance(error, HandlerFailed):  # of another node
             verdict = refused(error)
         self._judged(asked, verdict)
@@ -304,7 +306,7 @@ class Gates:
                 del questions[number]
                 question = asked.question
                 assert question is not None
-                if question.route.withdraw(question):  # if the guard has it, its answer matches nothing
+                if question.route.withdraw_one(question):  # if the guard has it, its answer matches nothing
                     self.batch.release(question.envelope.origin, question.size)
                 question.route.last_error = "handlerTimeout: a guard gave no verdict in time"
                 if question.step is not None:

@@ -15,5 +15,7 @@ class Limits:
     """How many messages of one session may be without a report; more of them wait."""
     max_recipients: int = 10_000
     """How many names or addresses one command may have."""
+    max_parts: int = 100_000
+    """How many parts the handlers' answer to one message may have."""
     max_held_bytes: int = 256 * 1024
     """How many bytes of one sender may wait before its socket is no longer read."""

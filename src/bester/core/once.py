@@ -110,6 +110,8 @@ class Waiting(Struct, gc=False, eq=False):
     """Its route, if the sender asked for it or the message is traced."""
     record: OnceRecord | None = None
     """Its record, if it is a ``once`` message."""
+    parts: bool = False
+    """Whether it has a stream, because its sender takes the answer in parts (:mod:`bester.core.streams`)."""
 
 
 class OnceMemory:

@@ -69,6 +69,7 @@ class RemoteRequests:
         guards: bool = False,
         order: int = 0,
         epoch: int = 0,
+        parts: int = -1,
     ) -> None:
         """Another node asks a handler of this one; a ``TellNode`` follows with the answer or an error.
 
@@ -81,6 +82,7 @@ class RemoteRequests:
             dry: whether it is a dry run.
             guards: whether the handler is asked as a guard.
             order, epoch: the sender's order, if the answer may be carried out here.
+            parts: how many parts of an answer are granted, which all go back; -1 if it must be one answer.
         """
         self.batch.counters.for_nodes += 1
         node.in_flight += 1
@@ -100,6 +102,10 @@ class RemoteRequests:
         )
         if dry:
             envelope.trail = Trail(dry=True)
+        if parts >= 0:
+            streams = self.dispatcher.streams
+            streams.begin(node, b"%d" % number, parts)
+            streams.admitted(node, b"%d" % number, envelope)
         route = self.dispatcher.types.get(type)
         if route is None or not (route.attached or route.classic):
             envelope.error = HandlerUnavailable("the node no longer serves this type")

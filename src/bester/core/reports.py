@@ -14,6 +14,7 @@ from bester.core.metrics import Drop
 from bester.core.model import Envelope
 from bester.core.once import OnceMemory, OnceRecord
 from bester.core.receipts import MAX_NAMES, MAX_REPORT_BYTES, Entry, Large, Receipts, counts_of
+from bester.core.streams import Streams
 from bester.core.traces import Traces
 from bester.errors import BesterError, Dropped
 from bester.protocol import frames
@@ -27,12 +28,14 @@ class Reports:
         server_name: this server's name in the routes that are reported.
         traces: gives messages their traceparents.
         once: remembers the reports of ``once`` messages.
+        streams: ends those of messages that are finished.
     """
 
-    __slots__ = ("batch", "once", "receipts", "server_name", "traces")
+    __slots__ = ("batch", "once", "receipts", "server_name", "streams", "traces")
 
-    def __init__(self, batch: Batch, server_name: str, traces: Traces, once: OnceMemory) -> None:
+    def __init__(self, batch: Batch, server_name: str, traces: Traces, once: OnceMemory, streams: Streams) -> None:
         self.batch = batch
+        self.streams = streams
         self.server_name = server_name
         self.traces = traces
         self.once = once
@@ -148,6 +151,7 @@ class Reports:
 
     def _finish_tracked(self, envelope: Envelope) -> None:
         """Finishes a tracked envelope."""
+        self.streams.finished(envelope)
         if isinstance(envelope.origin, NodePeer):
             self._finish_for_node(envelope.origin, envelope)
             return

@@ -64,10 +64,15 @@ class Request(Struct, gc=False, eq=False):
     epoch: int = 0
     """The epoch of its sender's order, while another node is asked that may carry out the answer; else 0."""
 
-    def header_part(self, trace: str) -> bytes:
-        """Returns the optional members of its header; ``trace`` is its traceparent."""
+    def header_part(self, trace: str, parts: int = -1) -> bytes:
+        """Returns the optional members of its header (:func:`bester.protocol.frames.request_part`)."""
         trail = self.envelope.trail
-        return frames.request_part(trace, trail is not None and trail.dry)
+        return frames.request_part(trace, trail is not None and trail.dry, parts)
+
+    def unanswered(self, error: BesterError | None) -> bool:
+        """Takes that there is no answer; without an error, because nobody takes part in dry runs. Returns whether there
+        is nothing to report, as with a question."""
+        return False
 
 
 class Question(Request, gc=False, eq=False):
@@ -80,14 +85,14 @@ class Question(Request, gc=False, eq=False):
     judge: Callable[[Question, HandlerMessage | None, BesterError | None], None] | None = None
     """Takes the guard's answer, or why there is none; neither if the guard takes no part in dry runs."""
 
-    def header_part(self, trace: str) -> bytes:
+    def header_part(self, trace: str, parts: int = -1) -> bytes:
         trail = self.envelope.trail
-        return frames.request_part(trace, trail is not None and trail.dry, self.guards)
+        return frames.request_part(trace, trail is not None and trail.dry, parts, self.guards)
 
-    def unanswered(self, error: BesterError | None) -> None:
-        """The guard does not answer; without an error, because it takes no part in dry runs."""
+    def unanswered(self, error: BesterError | None) -> bool:
         assert self.judge is not None
         self.judge(self, None, error)
+        return True
 
 
 class AttachedHandler(Endpoint):
@@ -95,12 +100,14 @@ class AttachedHandler(Endpoint):
 
     __slots__ = (
         "blocked",
+        "cancels",
         "concurrency",
         "detached",
         "dry_types",
         "full",
         "name",
         "outstanding",
+        "parts",
         "room",
         "since",
         "turn",
@@ -121,6 +128,10 @@ class AttachedHandler(Endpoint):
         """Which of them is first to get the handler's room when several wait for it; it goes round."""
         self.dry_types: frozenset[str] = frozenset()
         """The types for which it takes part in dry runs (section 7.2)."""
+        self.parts = False
+        """Whether it may answer in parts (section 6.7)."""
+        self.cancels = False
+        """Whether it is told what is cancelled (section 6.8)."""
         self.outstanding: dict[str, Request] = {}
         """By request id, oldest first."""
         self.blocked = False
@@ -159,7 +170,10 @@ class Watcher(Protocol):
         """A request is about to be handed to a handler."""
 
     def forget(self, request: Request) -> None:
-        """Another node is asked."""
+        """Another node is asked, or its outcome will not be the handler's own."""
+
+    def part(self, request: Request, message: HandlerMessage) -> None:
+        """A handler has sent a part of its answer, which is well formed."""
 
     def answered(self, request: Request, message: HandlerMessage) -> bool:
         """A handler has answered; returns whether nothing more is to be done about it."""
@@ -302,21 +316,14 @@ class TypeRoute:
         if not queue.waiting and not queue.busy:
             self.queues.pop(queue.key, None)
 
-    def withdraw(self, request: Request) -> bool:
+    def withdraw_one(self, request: Request) -> bool:
         """Removes a request that waits; returns whether it did."""
         queue = self.queues.get(request.envelope.origin)
         if queue is None or request not in queue.waiting:
             return False
         queue.waiting.remove(request)
-        self._unready_if_empty(queue)
+        self._forget_if_empty(queue)
         return True
-
-    def _unready_if_empty(self, queue: SenderQueue) -> None:
-        if not queue.waiting:
-            if queue.ready:
-                queue.ready = False
-                self.ready.remove(queue)
-            self.forget_if_idle(queue)
 
     def waiting_since(self, before: float) -> list[Request]:
         """Removes and returns the requests that have waited since before a time."""
@@ -324,8 +331,25 @@ class TypeRoute:
         for queue in list(self.queues.values()):
             while queue.waiting and queue.waiting[0].since < before:
                 expired.append(queue.waiting.popleft())
-            self._unready_if_empty(queue)
+            self._forget_if_empty(queue)
         return expired
+
+    def withdraw(self, queue: SenderQueue, unwanted: Callable[[Request], bool]) -> list[Request]:
+        """Removes and returns requests of one sender."""
+        found: list[Request] = []
+        kept: deque[Request] = deque()
+        for request in queue.waiting:
+            (found if unwanted(request) else kept).append(request)
+        queue.waiting = kept
+        self._forget_if_empty(queue)
+        return found
+
+    def _forget_if_empty(self, queue: SenderQueue) -> None:
+        if not queue.waiting:
+            if queue.ready:
+                queue.ready = False
+                self.ready.remove(queue)
+            self.forget_if_idle(queue)
 
 
 def _least_busy(handlers: Sequence[AttachedHandler]) -> AttachedHandler | None:

@@ -100,6 +100,7 @@ class Session(Endpoint):
         """When it authenticated, in seconds of the exchange's clock."""
         self.acknowledges = "ack" in features
         self.reply_to = "replyTo" in features
+        self.notes = self.acknowledges or "parts" in features
         self.takes = takes
         """The types of messages that it takes; None takes all."""
         self.phase = Phase.LIVE

@@ -12,6 +12,7 @@ other nodes is left to their taps.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from msgspec import Raw, Struct
 from msgspec.json import Decoder
@@ -31,7 +32,9 @@ from bester.protocol.outcomes import Outcome, failed, outcome_of
 MAX_AWAITED = 1024
 """How many requests of one tap may be without their outcome; further ones are lost to it."""
 MAX_AWAITED_BYTES = 16 * 1024 * 1024
-"""How many bytes of data those may have."""
+"""How many bytes of data those may have, with the parts of their answers."""
+_OVERHEAD = 256
+"""About how many bytes a command takes beside its data."""
 MAX_AGAIN = 16
 """How many of one tap's own dry runs may be outstanding; further requests are asked once."""
 _OWN = ("messageType", "id", "traceparent", "dryRun")
@@ -58,7 +61,11 @@ class Taken(Struct, eq=False):
     envelope: Envelope
     hops: int
     data: Raw
+    size: int
+    """How many bytes are held for it."""
     took_s: float = 0.0
+    parts: list[dict[str, Any]] | None = None
+    """The commands of parts of the answer."""
     outcome: Outcome | None = None
 
 
@@ -129,13 +136,29 @@ class Tap:
         envelope.untracked = False
         self._held_bytes += size
         # A copy: the data may be a part of all that was read with it.
-        self._asked[request] = Taken(self._batch.now, envelope, request.hops, Raw(bytes(request.data)))
+        self._asked[request] = Taken(self._batch.now, envelope, request.hops, Raw(bytes(request.data)), size)
 
     def forget(self, request: Request) -> None:
-        """Leaves a request to another node."""
+        """Leaves a request to another node, or to nobody."""
         taken = self._asked.pop(request, None)
         if taken is not None:
-            self._held_bytes -= len(taken.data)
+            self._held_bytes -= taken.size
+
+    def part(self, request: Request, message: HandlerMessage) -> None:
+        """A handler has sent a part of its answer; the commands of all parts are one outcome."""
+        taken = self._asked.get(request)
+        if taken is None:
+            return
+        commands = outcome_of(message, self.type, request.route.rules.may)["commands"]
+        size = sum(_OVERHEAD + len(command.get("payload", {}).get("data", b"")) for command in commands)
+        if self._held_bytes + size > MAX_AWAITED_BYTES:
+            self.forget(request)
+            self.lost += 1
+            return
+        taken.size += size
+        self._held_bytes += size
+        taken.parts = taken.parts or []
+        taken.parts += commands
 
     def answered(self, request: Request, message: HandlerMessage) -> bool:
         """A handler has answered; returns whether the request was the tap's own, so that nothing is carried out."""
@@ -165,6 +188,8 @@ class Tap:
             self._write(taken, outcome)
             return True
         taken.took_s = self._batch.now - request.since
+        if taken.parts is not None and "commands" in outcome:
+            outcome["commands"] = [*taken.parts, *outcome["commands"]]
         taken.outcome = outcome
         if not (self._twice and self._ask_again(request, taken)):
             self._write(taken, None)
@@ -186,7 +211,7 @@ class Tap:
         return True
 
     def _write(self, taken: Taken, again: Outcome | None) -> None:
-        self._held_bytes -= len(taken.data)
+        self._held_bytes -= taken.size
         record: dict[str, object] = {
             "at": round(taken.began + self._ahead_s, 6),
             "request": _truth(taken),

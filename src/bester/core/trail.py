@@ -50,7 +50,7 @@ class Spans(NamedTuple):
 class Step:
     """One step of a message's route."""
 
-    __slots__ = ("began", "ended", "inner", "kind", "name", "place", "slot", "status")
+    __slots__ = ("began", "ended", "inner", "kind", "name", "parts", "place", "slot", "status")
 
     def __init__(self, kind: str, name: str, began: float, place: int, status: str = "", slot: int = -1) -> None:
         self.kind = kind
@@ -65,6 +65,8 @@ class Step:
         """The index of a recipient's result in the envelope's, or -1."""
         self.inner = b""
         """The other server's route, as JSON."""
+        self.parts = 0
+        """How many parts the handler has sent before its last answer."""
 
     def end(self, now: float, status: str) -> None:
         """Ends the step; ``status`` is ``good``, or the error's code."""
@@ -138,6 +140,8 @@ class Trail:
             status = "accept"  # operators alone are told
         ms = round((step.ended - step.began) * 1000, 3)
         shown: dict[str, Any] = {"server": server, "step": kind, "name": name, "ms": ms, "status": status}
+        if step.parts:
+            shown["parts"] = step.parts
         if step.inner:
             shown["route"] = Raw(step.inner)
         return shown

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from itertools import count
 
-from bester.handler.registry import Registry, Runner
+from bester.handler.registry import Registry
+from bester.handler.runner import Runner
 from bester.net.channel import Channel
 from bester.protocol.commands import Response
 from bester.protocol.handler import ATTACH_ID, DETACH_ID, HandlerConversation
 from bester.protocol.refusals import Refuse
 from bester.protocol.reports import ConnectError, ConnectionClosed, FatalError, Report, ReportError
-from bester.protocol.requests import Request
+from bester.protocol.requests import Cancel, MoreParts, Request
 from bester.timeouts import within
 from bester.tracing import current_traceparent
 
@@ -23,10 +24,10 @@ class Attachment:
     """One connection: :meth:`open` it, wait until it is :attr:`lost`, or :meth:`stop` it."""
 
     def __init__(self, registry: Registry, max_frame_bytes: int) -> None:
-        self._types = registry.types
+        self._registry = registry
         self._max_frame_bytes = max_frame_bytes
         self._conversation = HandlerConversation()
-        self._runner = Runner(registry, self._answer, self._fail)
+        self._runner = Runner(registry, self._answer, self._fail, max_frame_bytes, self._send_part)
         self._channel: Channel | None = None
         self._fatal: ReportError | None = None
         self._reports: dict[str, asyncio.Future[Report]] = {}
@@ -34,23 +35,23 @@ class Attachment:
         self.lost: asyncio.Future[ConnectionClosed] = asyncio.get_running_loop().create_future()
         """Done when the connection ended, with the reason."""
 
-    async def open(self, path: str, name: str, concurrency: int, dry_types: list[str]) -> None:
-        """Connects and attaches; ``dry_types`` are the types that take part in dry runs.
+    async def open(self, path: str, name: str, concurrency: int) -> None:
+        """Connects and attaches.
 
         Raises:
             ConnectError: no server answers.
             Refused: the server refuses the handler.
         """
         loop = asyncio.get_running_loop()
-        features = ("dryRun",) if dry_types else ()
-        some = dry_types if 0 < len(dry_types) < len(self._types) else None
+        types, dry_types = self._registry.types, self._registry.dry_types
+        some = dry_types if 0 < len(dry_types) < len(types) else None
         try:
             _, self._channel = await loop.create_unix_connection(self._make_channel, path)
         except OSError as error:
             raise ConnectError(f"{path}: {error.strerror or error}", temporary=True) from error
         try:
             async with within(_ATTACH_TIMEOUT_S):
-                hello = self._conversation.attach(self._types, name, concurrency, features, some)
+                hello = self._conversation.attach(types, name, concurrency, self._registry.features, some)
                 (await self._ask(hello, ATTACH_ID)).raise_for_status()
         except BaseException as error:
             self._channel.abort()
@@ -118,6 +119,10 @@ class Attachment:
             event = receive(body)
             if type(event) is Request:
                 handle(event)
+            elif type(event) is MoreParts:
+                self._runner.grant(event.request_id, event.parts)
+            elif type(event) is Cancel:
+                self._runner.give_up(event.request_id)
             elif isinstance(event, FatalError):
                 self._fatal = event.error
             elif isinstance(event, Report):
@@ -128,6 +133,12 @@ class Attachment:
     def _answer(self, request: Request, response: Response) -> None:
         if self._channel is not None:
             self._channel.write(self._conversation.answer(request, response))
+
+    async def _send_part(self, request: Request, response: Response) -> None:
+        if self._channel is not None:
+            self._channel.write(self._conversation.answer(request, response, more=True))
+            while self._channel.full:
+                await self._channel.drained()
 
     def _fail(self, request: Request, why: Refuse | None) -> None:
         if self._channel is not None:

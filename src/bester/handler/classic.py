@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from bester.handler.registry import Registry, Runner, log
+from bester.handler.registry import Registry
+from bester.handler.runner import Runner, log
 from bester.net.channel import Channel
 from bester.net.listeners import UnixListener
 from bester.protocol.commands import Response
@@ -21,7 +22,7 @@ class ClassicListener:
         self._type = registry.types[0]
         self._max_frame_bytes = max_frame_bytes
         self._listener = UnixListener(path)
-        self._runner = Runner(registry, self._answer, self._fail)
+        self._runner = Runner(registry, self._answer, self._fail, max_frame_bytes)
         self._channels: dict[Channel, None] = {}
         self._asked: dict[str, Channel] = {}
         self._count = 0

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from bester.handler.registry import log
+from bester.handler.runner import log
 from bester.installation import how_to_add
 
 FLUSH_S = 2.0

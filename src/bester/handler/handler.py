@@ -11,25 +11,29 @@ import os
 import signal
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self
 
 from bester.backoff import Backoff
 from bester.handler.attached import Attachment
 from bester.handler.classic import ClassicListener
 from bester.handler.export import exporting
-from bester.handler.registry import Function, Registry, log
+from bester.handler.registry import Registry
+from bester.handler.router import Router
+from bester.handler.runner import log
 from bester.logsink import set_up_plain_log
 from bester.protocol.commands import Response
+from bester.protocol.refusals import Refuse
 from bester.protocol.reports import ClientError, ConnectError, ConnectionClosed, Refused, Report
 from bester.timeouts import within
 
-F = TypeVar("F", bound=Function)
+HandlerError = Refuse
+"""The former name of :class:`Refuse`, from before senders were told of refusals."""
 
 DEFAULT_ADDRESS = "besterHandlers"
 DEFAULT_MAX_FRAME_BYTES = 1024 * 1024 + 64 * 1024
 
 
-class Handler:
+class Handler(Router):
     """Handles messages of one or more types.
 
     ::
@@ -84,7 +88,7 @@ class Handler:
         self._retry_first_s = retry_first_s
         self._retry_max_s = retry_max_s
         self._grace_s = grace_s
-        self._registry = Registry()
+        super().__init__()
         self._attachment: Attachment | None = None
         self._ready: asyncio.Event | None = None
         self._stopping: asyncio.Event | None = None
@@ -93,45 +97,31 @@ class Handler:
     @property
     def types(self) -> list[str]:
         """The types that have a function."""
-        return self._registry.types
+        return self.registry.types
+
+    @property
+    def classic(self) -> bool:
+        """Whether it has the classic form, in which it is called by the server."""
+        return self._classic_path is not None
 
     @property
     def registry(self) -> Registry:
-        """The registered functions, for tests."""
-        return self._registry
-
-    def on(self, *types: str, thread: bool = False, dry_run: bool | None = None) -> Callable[[F], F]:
-        """Registers the decorated function as the handler of these types.
-
-        The function gets a :class:`bester.Request`, and returns a command, a list of commands, or None to send nothing.
-        It may be ``async def``; then messages are handled concurrently, up to ``concurrency``, and answers are sent as
-        soon as they are ready. A ``def`` is called in the event loop, in order, so it must be quick.
-
-        Args:
-            types: the types to handle; without any, the environment's ``BESTER_TYPE``.
-            thread: call the ``def`` in a thread, because it takes long or blocks.
-            dry_run: whether the function is called in dry runs; None: the handler's own ``dry_run`` decides.
+        """What is registered by now, as the handler runs it; for tests and descriptions.
 
         Raises:
-            ValueError: a type has a function already, or cannot be handled.
+            TypeError, ValueError: what is registered does not fit together.
         """
-        named = types or tuple(filter(None, (os.environ.get("BESTER_TYPE"),)))
-        if not named:
-            raise ValueError("on() needs a type, and BESTER_TYPE is not set")
-
-        def register(function: F) -> F:
-            for type in named:
-                self._registry.add(type, function, thread, self._dry_run if dry_run is None else dry_run)
-            return function
-
-        return register
+        return Registry(self, self._dry_run)
 
     # -- to run -----------------------------------------------------------------------------------------------
 
-    def run(self) -> None:
+    def run(self, on_attached: Callable[[], None] | None = None) -> None:
         """Handles messages until SIGTERM or SIGINT; then finishes the outstanding messages and returns.
 
         Sends OpenTelemetry spans to ``OTEL_EXPORTER_OTLP_ENDPOINT``, if that is set (docs/tracing.md).
+
+        Args:
+            on_attached: called when the handler is attached for the first time.
 
         Raises:
             Refused: the server refuses the handler, because of its types or its name.
@@ -141,17 +131,19 @@ class Handler:
 
         set_up_plain_log()
         with (
-            exporting(self._name or ",".join(self._registry.types)),
+            exporting(self._name or ",".join(self.types)),
             asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
         ):
-            runner.run(self._run())
+            runner.run(self._run(on_attached))
 
-    async def _run(self) -> None:
+    async def _run(self, on_attached: Callable[[], None] | None) -> None:
         loop = asyncio.get_running_loop()
         serving = self._begin()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._ask_to_stop)
         try:
+            if on_attached is not None and await self._attached_first(serving):
+                on_attached()
             await asyncio.wait([serving])
             if not serving.cancelled():  # it is cancelled if we were asked to stop twice
                 serving.result()
@@ -159,6 +151,16 @@ class Handler:
             serving.cancel()
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.remove_signal_handler(number)
+
+    async def _attached_first(self, serving: asyncio.Task[None]) -> bool:
+        """Waits until the handler is attached; returns False if it ends before that."""
+        assert self._ready is not None
+        ready = asyncio.ensure_future(self._ready.wait())
+        try:
+            await asyncio.wait({ready, serving}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waited = not ready.cancel()
+        return waited
 
     def _ask_to_stop(self) -> None:
         if self._stopping is not None:
@@ -193,18 +195,25 @@ class Handler:
     def _begin(self) -> asyncio.Task[None]:
         if self._task is not None and not self._task.done():
             raise RuntimeError("the handler runs already")
-        types = self._registry.types
+        registry = self.registry
+        types = registry.types
         if not types:
             raise RuntimeError("no type has a function; register one with @handler.on(type)")
-        if self._classic_path is not None and len(types) != 1:
+        if self.classic and len(types) != 1:
             raise RuntimeError(
                 f"a handler of the classic form has one type, because the server does not say it; got {len(types)}"
             )
         self._ready = asyncio.Event()
         self._stopping = asyncio.Event()
-        serving = self._serve_attached() if self._classic_path is None else self._serve_classic(self._classic_path)
-        self._task = asyncio.get_running_loop().create_task(serving)
+        self._task = asyncio.get_running_loop().create_task(self._serve(registry))
         return self._task
+
+    async def _serve(self, registry: Registry) -> None:
+        async with registry.lifespans():
+            if self._classic_path is None:
+                await self._serve_attached(registry)
+            else:
+                await self._serve_classic(registry, self._classic_path)
 
     async def stop(self) -> None:
         """Takes no new messages, finishes the outstanding ones (for at most ``grace_s``), and ends."""
@@ -225,11 +234,7 @@ class Handler:
         if self._ready.is_set() and not self._task.done():
             return
         async with within(timeout):
-            waiting = asyncio.ensure_future(self._ready.wait())
-            try:
-                await asyncio.wait({waiting, self._task}, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                waiting.cancel()
+            await self._attached_first(self._task)
         if self._task.done():
             await self._task
             raise ConnectionClosed("the handler is stopped")
@@ -261,7 +266,7 @@ class Handler:
             RuntimeError: the handler is not started; or it has the classic form, and can only answer.
             TypeError: the command has no form on the wire.
         """
-        if self._classic_path is not None:
+        if self.classic:
             raise RuntimeError("a handler of the classic form can only answer; it cannot push")
         async with within(timeout):
             await self.wait_attached()
@@ -270,10 +275,10 @@ class Handler:
 
     # -- the two forms ----------------------------------------------------------------------------------------
 
-    async def _serve_classic(self, path: str) -> None:
+    async def _serve_classic(self, registry: Registry, path: str) -> None:
         assert self._ready is not None
         assert self._stopping is not None
-        listener = ClassicListener(path, self._registry, self._max_frame_bytes)
+        listener = ClassicListener(path, registry, self._max_frame_bytes)
         await listener.open()
         grace_s: float = 0
         try:
@@ -283,12 +288,12 @@ class Handler:
         finally:
             await listener.stop(grace_s)
 
-    async def _serve_attached(self) -> None:
+    async def _serve_attached(self, registry: Registry) -> None:
         assert self._stopping is not None
         backoff = Backoff(self._retry_first_s, self._retry_max_s)
         while not self._stopping.is_set():
             try:
-                error: ClientError | None = await self._attach_once()
+                error: ClientError | None = await self._attach_once(registry)
                 backoff.reset()
             except ConnectError as refusal:
                 error = refusal
@@ -306,16 +311,16 @@ class Handler:
             except TimeoutError:
                 continue
 
-    async def _attach_once(self) -> ConnectionClosed | None:
+    async def _attach_once(self, registry: Registry) -> ConnectionClosed | None:
         """Attaches and serves; returns why the connection ended, or None if we were asked to stop."""
         assert self._ready is not None
         assert self._stopping is not None
-        attachment = Attachment(self._registry, self._max_frame_bytes)
-        name = self._name if self._name is not None else ",".join(self._registry.types)
-        await attachment.open(self._address, name, self._concurrency, self._registry.dry_types)
+        attachment = Attachment(registry, self._max_frame_bytes)
+        name = self._name if self._name is not None else ",".join(registry.types)
+        await attachment.open(self._address, name, self._concurrency)
         self._attachment = attachment
         self._ready.set()
-        log.info("attached to %s for %s", self._address, ", ".join(self._registry.types))
+        log.info("attached to %s for %s", self._address, ", ".join(registry.types))
         stopping: asyncio.Future[bool] = asyncio.ensure_future(self._stopping.wait())
         try:
             await asyncio.wait((stopping, attachment.lost), return_when=asyncio.FIRST_COMPLETED)

@@ -1,59 +1,53 @@
-"""The registry of the functions that handle types, and the runner that calls them."""
+"""Builds what a running handler needs of a router: each type's function, ready to be called; and the lifespans."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
-import sys
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, cast
+from collections import abc
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Annotated, Any, get_args, get_origin
 
-from bester.handler.registered import Registered
-from bester.printable import escaped
-from bester.protocol.commands import KINDS, Response
-from bester.protocol.names import RESERVED_TYPES
-from bester.protocol.refusals import Refuse
+from msgspec import UNSET
+
+from bester.handler.annotations import is_async_stream, item_type, members, value_type
+from bester.handler.around import Catch, Wrap, catching, wrapped
+from bester.handler.binding import Made, bind, data_parameter, made_for, replied_value
+from bester.handler.parts import at_once, closing, in_thread
+from bester.handler.registered import Call, Registered
+from bester.handler.router import Declared, Router
 from bester.protocol.requests import Request
-from bester.tracing import tracer
-
-Function = Callable[[Request], Response] | Callable[[Request], Awaitable[Response]]
-"""A handler's function: ``def`` (called in the event loop, so it must be quick) or ``async def``."""
-
-_AT_ONCE = KINDS | {list, tuple, type(None)}
-
-log = logging.getLogger("bester.handler")
-
-
-HandlerError = Refuse
-"""The former name of :class:`Refuse`, from before senders were told of refusals."""
 
 
 class Registry:
-    """The types of one handler, and their functions."""
+    """The functions of a router and of all that it includes, each bound to what it takes.
 
-    def __init__(self) -> None:
+    Args:
+        router: where they are registered.
+        dry_run: whether functions that do not say so are called in dry runs.
+
+    Raises:
+        TypeError: a function takes what nothing supplies.
+        ValueError: two functions have one type, or two lifespans make one.
+    """
+
+    def __init__(self, router: Router, dry_run: bool = True) -> None:
+        self._dry_run = dry_run
         self._functions: dict[str, Registered] = {}
+        self.made = Made()
+        """What the lifespans made, while they run."""
+        self._lifespans = _unique([one for each in router.included() for one in each.lifespans])
+        self._known: dict[Any, str] = {}
+        for lifespan in self._lifespans:
+            kind = item_type(lifespan.signature.returns)
+            if kind in self._known:
+                raise ValueError(f"{lifespan.signature.name} and {self._known[kind]} make the same type")
+            made_for(lifespan.signature, 0, self.made, self._known)
+            self._known[kind] = lifespan.signature.name
+        self._add(router, "", [])
         self.get = self._functions.get
         """Returns a type's function, or None."""
-
-    def add(self, type: str, function: Function, thread: bool, dry_run: bool = True) -> None:
-        """Registers a function as the handler of a type.
-
-        Raises:
-            ValueError: the type has a function already, or belongs to the protocol.
-        """
-        if not type or type in RESERVED_TYPES:
-            raise ValueError(f"the type {type!r} cannot be handled: it is empty, or belongs to the protocol")
-        if type in self._functions:
-            raise ValueError(f"the type {type!r} has a function already")
-        asynchronous = inspect.iscoroutinefunction(function)
-        call = cast("Callable[[Request], Any]", function)
-        if thread:
-            if asynchronous:
-                raise ValueError("thread=True is for a plain function, not for a coroutine function")
-            call, asynchronous = _in_thread(call), True
-        self._functions[type] = Registered(call, asynchronous, dry_run)
 
     @property
     def types(self) -> list[str]:
@@ -64,100 +58,145 @@ class Registry:
         """The types whose functions are called in dry runs."""
         return [type for type, registered in self._functions.items() if registered.dry_run]
 
-
-def _in_thread(function: Callable[[Request], Any]) -> Callable[[Request], Awaitable[Any]]:
-    def call(request: Request) -> Awaitable[Any]:
-        return asyncio.to_thread(function, request)
-
-    return call
-
-
-def _start(call: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-    """Starts a coroutine, at once where Python can: one that never waits is then done without a turn of the loop."""
-    if sys.version_info >= (3, 12):
-        return asyncio.Task(call, loop=asyncio.get_running_loop(), eager_start=True)
-    return asyncio.create_task(call)
-
-
-class Runner:
-    """Calls functions, and passes each outcome to ``answer`` or to ``fail``, which gets the reason of a refusal.
-
-    A plain function is called at once, without a task. ``outstanding`` counts the tasks of all other functions.
-    """
-
-    def __init__(
-        self,
-        registry: Registry,
-        answer: Callable[[Request, Response], None],
-        fail: Callable[[Request, Refuse | None], None],
-    ) -> None:
-        self._find: Callable[[str], Registered | None] = registry.get
-        if (found := tracer()) is not None:
-            from bester.handler.traced import traced  # needs OpenTelemetry
-
-            self._find = traced(found, registry.get)
-        self._answer = answer
-        self._fail = fail
-        self._tasks: dict[asyncio.Task[None], None] = {}
-
-    def handle(self, request: Request) -> None:
-        """Handles a request, now or in a task; never raises."""
-        found = self._find(request.type)
-        if found is None:
-            log.warning("asked for the type %r, which is not handled here", request.type)
-            self._fail(request, None)
-            return
-        if found.asynchronous:
-            self._spawn(found.call, request)
-            return
-        try:
-            response = found.call(request)
-            if type(response) in _AT_ONCE or not inspect.isawaitable(response):
-                self._answer(request, response)
-            else:  # a plain function that calls a coroutine function: a lambda, a partial
-                self._spawn(lambda _: response, request)
-        except Exception as error:
-            self._failed(request, error)
-
-    def _spawn(self, call: Callable[[Request], Any], request: Request) -> None:
-        task = _start(self._wait(call, request))
-        if not task.done():
-            self._tasks[task] = None
-            task.add_done_callback(self._tasks.pop)
-
-    async def _wait(self, call: Callable[[Request], Any], request: Request) -> None:
-        try:
-            self._answer(request, await call(request))
-        except asyncio.CancelledError:
-            self._fail(request, None)
-            raise
-        except Exception as error:
-            self._failed(request, error)
-
-    def _failed(self, request: Request, error: Exception) -> None:
-        if isinstance(error, Refuse):
-            log.info(
-                "%s was refused: %s%s", request.type, f"{error.code}: " if error.code else "", escaped(error.message)
-            )
-            self._fail(request, error)
-        else:
-            log.error("the handler of %s failed", request.type, exc_info=error)
-            self._fail(request, None)
-
     @property
-    def outstanding(self) -> int:
-        return len(self._tasks)
+    def features(self) -> list[str]:
+        """The features of an attached handler that its functions make use of."""
+        every = self._functions.values()
+        wanted = {
+            "dryRun": any(one.dry_run for one in every),
+            "parts": any(one.streams for one in every),
+            "cancel": any(one.asynchronous and not one.thread for one in every),
+        }
+        return [name for name, has in wanted.items() if has]
 
-    async def finish(self, timeout_s: float | None) -> None:
-        """Waits until nothing is outstanding; at the time limit the outstanding requests are cancelled, and fail."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=timeout_s)
-        await self.cancel()
+    @asynccontextmanager
+    async def lifespans(self) -> AsyncIterator[None]:
+        """Starts the lifespans, and ends them in the opposite order."""
+        async with AsyncExitStack() as stack:
+            stack.callback(self.made.clear)
+            for one in self._lifespans:
+                arguments = made_for(one.signature, 0, self.made, self._known)()
+                context = asynccontextmanager(one.function)(*arguments)
+                self.made[item_type(one.signature.returns)] = await stack.enter_async_context(context)
+            yield
 
-    async def cancel(self) -> None:
-        """Cancels the outstanding requests."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+    # -- to build -----------------------------------------------------------------------------------------------
+
+    def _add(self, router: Router, prefix: str, outer: Sequence[Router]) -> None:
+        inner_first = [router, *outer]
+        for type, declared in router.functions.items():
+            whole = prefix + router.prefix + type
+            if whole in self._functions:
+                raise ValueError(f"the type {whole!r} has a function already")
+            self._functions[whole] = self._registered(declared, inner_first)
+        for one in router.routers:
+            self._add(one, prefix + router.prefix, inner_first)
+
+    def _registered(self, declared: Declared, routers: Sequence[Router]) -> Registered:
+        signature, function = declared.signature, declared.function
+        data = data_parameter(signature, self._known)
+        call = bind(function, signature, data, self.made)
+        streams = _streams(declared)
+        kind = item_type(signature.returns) if streams else signature.returns
+        value = value_type(kind)
+        asynchronous = inspect.iscoroutinefunction(function) or declared.thread or streams
+        if streams:
+            call = _parts(call, declared, _may_be_list(value))
+        else:
+            if _may_be_list(value):
+                call = _replying(call)
+            if declared.thread:
+                call = _threaded(call)
+        around: Callable[[Call], Call] | None = None
+        if any(router.wraps or router.catches for router in routers):
+            around = self._around(routers)
+        if around is not None and not streams:
+            call, asynchronous = self._surrounded(call, asynchronous, routers)
+        return Registered(
+            call=call,
+            asynchronous=asynchronous,
+            dry_run=self._dry_run if declared.dry_run is None else declared.dry_run,
+            thread=declared.thread and not streams,
+            streams=streams,
+            around=around if streams else None,
+            data_type=data.kind if data is not None else UNSET,
+            answer_type=UNSET if streams else value,
+            part_type=value if streams else UNSET,
+            doc=inspect.getdoc(function) or "",
+        )
+
+    def _around(self, routers: Sequence[Router]) -> Callable[[Call], Call]:
+        return lambda call: self._surrounded(call, True, routers)[0]
+
+    def _surrounded(self, call: Call, asynchronous: bool, routers: Sequence[Router]) -> tuple[Call, bool]:
+        for router in routers:
+            if router.catches:
+                catches = {kind: self._catch(one) for kind, one in router.catches.items()}
+                call = catching(catches, call, asynchronous)
+            for one in reversed(router.wraps):
+                call, asynchronous = wrapped(self._wrap(one), call), True
+        return call, asynchronous
+
+    def _catch(self, declared: Declared) -> Catch:
+        further = made_for(declared.signature, 2, self.made, self._known)
+        return lambda error, request: declared.function(error, request, *further())
+
+    def _wrap(self, declared: Declared) -> Wrap:
+        further = made_for(declared.signature, 2, self.made, self._known)
+        return lambda request, call_next: declared.function(request, call_next, *further())
+
+
+def _unique(lifespans: Sequence[Declared]) -> list[Declared]:
+    """Returns each lifespan once: those of a router that is included twice are the same."""
+    return list({id(one): one for one in lifespans}.values())
+
+
+def _streams(declared: Declared) -> bool:
+    function = declared.function
+    if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
+        return True
+    return is_async_stream(declared.signature.returns) and not inspect.iscoroutinefunction(function)
+
+
+def _may_be_list(kind: Any) -> bool:
+    """Returns whether a value of this type may be a list or a tuple, which is else taken as one of commands."""
+    for one in members(kind):
+        bare = get_args(one)[0] if get_origin(one) is Annotated else one
+        cls = get_origin(bare) or bare
+        if isinstance(cls, type) and (issubclass(cls, list | tuple) or cls in _LISTS):
+            return True
+    return False
+
+
+_LISTS = (abc.Sequence, abc.MutableSequence, abc.Collection, abc.Iterable)
+
+
+def _replying(call: Call) -> Call:
+    async def reply_later(result: Awaitable[Any]) -> Any:
+        return replied_value(await result)
+
+    def reply(request: Request) -> Any:
+        result = call(request)
+        return reply_later(result) if hasattr(result, "__await__") else replied_value(result)
+
+    return reply
+
+
+def _threaded(call: Call) -> Callable[[Request], Awaitable[Any]]:
+    return lambda request: asyncio.to_thread(call, request)
+
+
+def _parts(call: Call, declared: Declared, lists: bool) -> Callable[[Request], AsyncIterator[Any]]:
+    if inspect.isgeneratorfunction(declared.function):
+        iterate: Callable[[Iterator[Any]], AsyncIterator[Any]] = in_thread if declared.thread else at_once
+        plain = call
+        call = lambda request: iterate(plain(request))  # noqa: E731
+    if not lists:
+        return call
+
+    async def replying(request: Request) -> AsyncIterator[Any]:
+        async with closing(call(request)) as parts:
+            async for part in parts:
+                yield replied_value(part)
+
+    return replying

@@ -5,13 +5,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, Tracer, use_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from bester.handler.registered import Registered
+from bester.handler.registered import Call, Registered
 from bester.protocol.requests import Request
 
 _FAILED = "handlerError"
@@ -34,8 +35,13 @@ def traced(tracer: Tracer, find: Callable[[str], Registered | None]) -> Callable
 
 
 def _wrapped(tracer: Tracer, registered: Registered) -> Registered:
-    function = registered.call
+    if registered.streams:
+        around = registered.around
+        return replace(registered, around=lambda call: _spanning(tracer, call if around is None else around(call)))
+    return replace(registered, call=_spanning(tracer, registered.call))
 
+
+def _spanning(tracer: Tracer, function: Call) -> Call:
     def call(request: Request) -> Any:
         span = _begin(tracer, request)
         with _current(span):
@@ -45,7 +51,7 @@ def _wrapped(tracer: Tracer, registered: Registered) -> Registered:
         span.end()
         return response
 
-    return Registered(call, registered.asynchronous, registered.dry_run)
+    return call
 
 
 async def _awaited(span: Span, response: Awaitable[Any]) -> Any:

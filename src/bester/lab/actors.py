@@ -9,11 +9,13 @@ import asyncio
 import itertools
 import os
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from bester.client.client import Client
+from bester.client.stream import Stream
 from bester.handler.handler import Handler
 from bester.lab.machine import Machine
 from bester.lab.process import Process, ProcessDied
@@ -255,6 +257,10 @@ class LabClient:
         """Sends a message and returns a handler's reply to it."""
         return await self.run(lambda client: client.ask(type, data, timeout=timeout))
 
+    def stream(self, type: str, data: Any = None, *, window: int = 64, timeout: float | None = None) -> LabStream:
+        """Sends a message and returns the parts of a handler's answer to it, as they come."""
+        return LabStream(self, lambda client: client.stream(type, data, window=window, timeout=timeout))
+
     async def receive(self, timeout: float | None = None) -> ReceivedMessage:
         """Returns the next message that a handler sent to this client."""
         return await self.run(lambda client: client.receive(timeout))
@@ -275,6 +281,54 @@ class LabClient:
     async def close(self) -> None:
         """Ends the connection; messages for the account wait in its mailbox."""
         await self.run(lambda client: client.close())
+
+
+class LabStream:
+    """A :class:`bester.Stream` in the process of its client; made by :meth:`LabClient.stream`."""
+
+    def __init__(self, client: LabClient, make: Callable[[Client], Stream]) -> None:
+        self._client = client
+        self._make = make
+        self._stream: Stream | None = None
+        self._owner: Client | None = None
+
+    @property
+    def report(self) -> Report | None:
+        """The report on the message, if there is one yet."""
+        return self._stream.report if self._stream is not None else None
+
+    async def aclose(self) -> None:
+        """Gives the stream up, unless it has ended."""
+        await self._client.run(self._close)
+
+    async def _close(self, client: Client) -> None:
+        self._of(client).cancel()
+
+    def _of(self, client: Client) -> Stream:
+        if self._stream is None:
+            self._owner, self._stream = client, self._make(client)
+        elif self._owner is not client:
+            raise ProcessDied(f"the process of {self._client} that began the stream")
+        return self._stream
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> ReceivedMessage:
+        message = await self._client.run(lambda client: self._of(client).take())
+        if message is None:
+            raise StopAsyncIteration
+        return message
+
+    async def __aenter__(self) -> Self:
+        await self._client.run(lambda client: self._of(client).__aenter__())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with suppress(ProcessDied):
+            await self.aclose()
 
 
 def _kill(world: World, process: Process | None) -> None:

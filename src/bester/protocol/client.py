@@ -16,7 +16,7 @@ from bester.errors import Malformed, TooLarge
 from bester.protocol.frames import encode_text
 from bester.protocol.framing import PREFIX, frame
 from bester.protocol.messages import NULL
-from bester.protocol.received import Pong, ReceivedMessage, decode_received, decode_server_message
+from bester.protocol.received import Pong, ReceivedMessage, decode_part, decode_received, decode_server_message
 from bester.protocol.reports import FatalError, Report, ReportError
 from bester.protocol.values import encode_data
 
@@ -31,8 +31,9 @@ _pack = PREFIX.pack
 
 Event = Report | ReceivedMessage | Pong | FatalError
 
-# How Bester's server writes the two most frequent messages; other spellings are decoded too, only more slowly.
+# How Bester's server writes the most frequent messages; other spellings are decoded too, only more slowly.
 _RECEIVED: Final = b'{"header":{"messageType":"receivedMessage"},"payload":{"type":'
+_PART: Final = b'{"header":{"messageType":"receivedMessage","partOf":"'
 _GOOD: Final = b'{"header":{"messageType":"statusReport","status":"good"},"payload":{"id":"'
 _GOOD_SIZE: Final = len(_GOOD)
 _GOOD_END: Final = b'"}}'
@@ -106,6 +107,7 @@ class ClientConversation:
         route: bool = False,
         dry_run: bool = False,
         traceparent: str = "",
+        parts: int = 0,
     ) -> bytes:
         """Returns the frame of a message; the server answers it with a :class:`Report` with the same id.
 
@@ -117,13 +119,15 @@ class ClientConversation:
             route: the report contains the message's route (section 7; needs the feature ``route``).
             dry_run: nothing is delivered; the report contains the route that the message would take.
             traceparent: the W3C trace that the message belongs to; ``""`` lets the server start one.
+            parts: how many parts of the answer the client takes now (needs the feature ``parts``); more by
+                :meth:`more`. 0: the handler has one answer.
 
         Raises:
             TooLarge: the frame exceeds the server's limit; the server would end the connection.
             TypeError: ``data`` has no JSON form.
         """
-        if once or route or dry_run or traceparent:
-            flags = {"once": once, "route": route, "dryRun": dry_run, "traceparent": traceparent}
+        if once or route or dry_run or traceparent or parts:
+            flags = {"once": once, "route": route, "dryRun": dry_run, "traceparent": traceparent, "parts": parts}
             header = encode_text({name: value for name, value in flags.items() if value})
             head = b'{"header":' + header + b',"payload":{"type":' + encode_text(type) + b',"id":'
         else:
@@ -154,6 +158,14 @@ class ClientConversation:
         """Returns the frame that acknowledges these delivery ids (section 4); the server does not answer it."""
         return frame(encode_text({"header": {"messageType": "ack"}, "payload": {"ids": ids}}))
 
+    def more(self, id: str, parts: int) -> bytes:
+        """Returns the frame that takes this many further parts of the answer to a message; it is not answered."""
+        return frame(encode_text({"header": {"messageType": "more"}, "payload": {"id": id, "parts": parts}}))
+
+    def cancel(self, id: str) -> bytes:
+        """Returns the frame that gives up a message; it is not answered, but the message still gets its report."""
+        return frame(encode_text({"header": {"messageType": "cancel"}, "payload": {"id": id}}))
+
     # -- from the server --------------------------------------------------------------------------------------
 
     def receive(self, body: bytes) -> Event:
@@ -168,6 +180,8 @@ class ClientConversation:
                 return Report(id=id.decode(), good=True)
         elif body.startswith(_RECEIVED):
             return decode_received(body)
+        elif body.startswith(_PART):
+            return decode_part(body)
         message = decode_server_message(body)
         kind = message.header.message_type
         payload = message.payload
@@ -175,7 +189,8 @@ class ClientConversation:
             return self._reported(payload.report(message.header.status == "good"))
         if kind == "receivedMessage":
             data = payload.data if len(payload.data) else NULL
-            return ReceivedMessage(payload.type, payload.delivery_id, payload.reply_to, raw=data)
+            part_of = message.header.part_of
+            return ReceivedMessage(payload.type, payload.delivery_id, payload.reply_to, part_of, raw=data)
         if kind == "fatal":
             self.closed = True
             return FatalError(payload.error or ReportError())

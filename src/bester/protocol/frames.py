@@ -118,6 +118,19 @@ def received_reply(head: bytes, data: Data, reply_to: bytes) -> bytes:
     return frame(head, data, b',"replyTo":', reply_to, b"}}")
 
 
+def received_part(type: str, data: Data, part_of: bytes) -> bytes:
+    """Returns a handler's reply that is a part of the answer to a message, whose id is JSON (section 2.9)."""
+    return frame(
+        b'{"header":{"messageType":"receivedMessage","partOf":',
+        part_of,
+        b',"more":true},"payload":{"type":',
+        encode_text(type),
+        b',"data":',
+        data,
+        b"}}",
+    )
+
+
 def origin_part(scope: str, user: str | None, server: str | None, verified: bool) -> bytes:
     """Returns the part of a request that names the sender (section 6); all messages of a session share it."""
     sender = encode_text({"user": user, "server": server, "verified": verified})
@@ -160,16 +173,41 @@ def request_head(origin: bytes, hops: int, type: bytes, client_id: bytes, more: 
     return b"".join((origin, b"%d" % hops, more, type, client_id, b',"data":'))
 
 
-def relayed_request(id: str, head: bytes, data: Data) -> bytes:
-    """Returns a request to an attached handler, with a ``head`` that another node made with :func:`request_head`."""
+def relayed_request(id: str, head: bytes, data: Data, parts: int = -1) -> bytes:
+    """Returns a request to an attached handler, with a ``head`` that another node made with :func:`request_head`.
+
+    ``parts`` has the meaning that it has in :func:`request_part`.
+    """
+    if parts >= 0:
+        head = b'","parts":%d,%b' % (parts, head[2:])  # in front of its first member, a comma and a quotation mark on
     return frame(b'{"header":{"messageType":"request","id":"', id.encode(), head, data, b"}}")
 
 
-def request_part(trace: str, dry_run: bool = False, guards: str = "") -> bytes:
-    """Returns the optional members of a request's header: its traceparent, whether it is a dry run, and the type of the
-    message about which it asks a guard."""
-    part = b',"traceparent":' + encode_text(trace) + (b',"dryRun":true' if dry_run else b"")
-    return part + b',"guards":' + encode_text(guards) if guards else part
+def request_part(trace: str, dry_run: bool = False, parts: int = -1, guards: str = "") -> bytes:
+    """Returns the optional members of a request's header.
+
+    Args:
+        trace: its traceparent.
+        dry_run: whether it is a dry run.
+        parts: how many parts of an answer are granted (section 6.7); -1 if it must have one answer.
+        guards: the type of the message about which it asks a guard.
+    """
+    more = b',"dryRun":true' if dry_run else b""
+    if parts >= 0:
+        more += b',"parts":%d' % parts
+    if guards:
+        more += b',"guards":' + encode_text(guards)
+    return b',"traceparent":' + encode_text(trace) + more
+
+
+def more(id: str, parts: int) -> bytes:
+    """Returns what tells a handler that more parts are granted for a request (section 6.7)."""
+    return frame(b'{"header":{"messageType":"more","id":"%b","parts":%d}}' % (id.encode(), parts))
+
+
+def cancel(id: str) -> bytes:
+    """Returns what tells a handler that a request is cancelled (section 6.8)."""
+    return frame(b'{"header":{"messageType":"cancel","id":"%b"}}' % id.encode())
 
 
 def traced_request(
@@ -220,10 +258,15 @@ def trace_tail(end: str) -> bytes:
     return end.encode() + b'","id":"'
 
 
-def answer_body(id: str, message: HandlerMessage) -> bytes:
-    """Returns the body of a handler's answer with another id, for the node that asked; without a length prefix."""
+def answer_body(id: str, message: HandlerMessage, more: bool = False) -> bytes:
+    """Returns the body of a handler's answer with another id, for the node that asked; without a length prefix.
+
+    ``more`` says whether it is a part, and others follow.
+    """
     header = message.header
     members: dict[str, object] = {"id": id, "status": header.status}
+    if more:
+        members["more"] = True
     if header.command is not None:
         members["command"] = _command(header.command)
     if header.commands is not None:

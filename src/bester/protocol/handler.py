@@ -1,9 +1,10 @@
 """The handler's end of its conversation with a server, attached and classic (docs/protocol.md, sections 3 and 6).
 
 An attached handler sends :meth:`HandlerConversation.attach` first; the server answers with a report with the id
-:data:`ATTACH_ID`. From then on bodies become :class:`Request` events. The handler answers each of them once, in any
-order, with :meth:`~HandlerConversation.answer` or :meth:`~HandlerConversation.fail`. No requests come after the
-report on :meth:`~HandlerConversation.detach`.
+:data:`ATTACH_ID`. From then on bodies become :class:`Request` events. The handler answers each of them, in any order,
+with :meth:`~HandlerConversation.answer` or :meth:`~HandlerConversation.fail`: once, or, if the request takes parts, as
+often with ``more`` as :attr:`Request.parts` and :class:`MoreParts` events allow, and then once without. A
+:class:`Cancel` changes none of that. No requests come after the report on :meth:`~HandlerConversation.detach`.
 
 A classic handler has no conversation: it reads one body (:func:`classic_request`) and writes one frame
 (:func:`classic_answer` or :func:`classic_failure`).
@@ -23,7 +24,7 @@ from bester.protocol.framing import PREFIX, frame
 from bester.protocol.messages import NULL
 from bester.protocol.refusals import Refuse
 from bester.protocol.reports import FatalError, Report, ReportError
-from bester.protocol.requests import Request, decode_report, decode_request
+from bester.protocol.requests import Cancel, MoreParts, Request, decode_other, decode_request
 from bester.protocol.responses import encode_payload, encode_response
 
 ATTACH_ID: Final = "attach"
@@ -32,7 +33,7 @@ DETACH_ID: Final = "detach"
 _pack = PREFIX.pack
 
 
-Event = Request | Report | FatalError
+Event = Request | Report | MoreParts | Cancel | FatalError
 
 
 _REQUEST: Final = b'{"header":{"messageType":"request"'
@@ -41,7 +42,8 @@ _HEAD: Final = b'{"header":{"id":'
 _STATUS: Final = b',"status":"0",'
 _PAYLOAD: Final = b'},"payload":{"data":'
 _END: Final = b"}}"
-_AROUND: Final = len(_HEAD) + len(_STATUS) + len(_PAYLOAD) + len(_END)
+_MORE: Final = b',"status":"0","more":true,'
+_AROUND: Final = len(_HEAD) + len(_PAYLOAD) + len(_END)
 
 
 class HandlerConversation:
@@ -73,7 +75,7 @@ class HandlerConversation:
             types: the types that the handler serves; at least one.
             name: shown to operators.
             concurrency: how many requests may be outstanding at once.
-            features: ``dryRun`` if the handler supports dry runs (section 6).
+            features: ``dryRun``, ``parts`` and ``cancel``, as far as the handler supports them (section 6).
             dry_types: the types that support dry runs; None means all.
         """
         header: dict[str, object] = {"scope": "handler"}
@@ -89,18 +91,24 @@ class HandlerConversation:
         """Returns the frame that ends new requests; answered by a report. Outstanding requests still need answers."""
         return frame(encode_text({"header": {}, "payload": {"type": "detach", "id": DETACH_ID}}))
 
-    def answer(self, request: Request, response: Response) -> bytes:
+    def answer(self, request: Request, response: Response, more: bool = False) -> bytes:
         """Returns the frame that answers a request.
+
+        Args:
+            request: the request; it takes parts if ``more`` is set.
+            response: the commands; they are carried out at once.
+            more: the request stays outstanding: another answer follows.
 
         Raises:
             TypeError: the response cannot be encoded; the request still needs an answer.
         """
         id = encode_text(request.request_id)
+        status = _MORE if more else _STATUS
         commands, type, data = encode_response(response, request.raw)
         if type is None and len(data):  # by far the most frequent
-            size = len(id) + len(commands) + len(data) + _AROUND
-            return b"".join((_pack(size), _HEAD, id, _STATUS, commands, _PAYLOAD, data, _END))
-        return frame(b"".join((_HEAD, id, _STATUS, commands, b'},"payload":', encode_payload(type, data), b"}")))
+            size = len(id) + len(status) + len(commands) + len(data) + _AROUND
+            return b"".join((_pack(size), _HEAD, id, status, commands, _PAYLOAD, data, _END))
+        return frame(b"".join((_HEAD, id, status, commands, b'},"payload":', encode_payload(type, data), b"}")))
 
     def fail(self, request: Request, why: Refuse | None = None) -> bytes:
         """Returns the frame that answers a request with a failure; the report says ``handlerError``, and why."""
@@ -136,13 +144,18 @@ class HandlerConversation:
             request = decode_request(body)
             if request is not None:
                 return request
-        report = decode_report(body)
-        kind = report.header.message_type
+        other = decode_other(body)
+        header = other.header
+        kind = header.message_type
         if kind == "statusReport":
-            return self._reported(report.payload.report(report.header.status == "good"))
+            return self._reported(other.payload.report(header.status == "good"))
+        if kind == "more":
+            return MoreParts(header.id, header.parts)
+        if kind == "cancel":
+            return Cancel(header.id)
         if kind == "fatal":
             self.closed = True
-            return FatalError(report.payload.error or ReportError())
+            return FatalError(other.payload.error or ReportError())
         raise Malformed(f"the server sent a message of an unknown kind, {kind!r}")
 
     def _reported(self, report: Report) -> Report:

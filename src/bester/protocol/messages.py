@@ -6,6 +6,7 @@ Only the members that the server needs are decoded; ``data`` stays :class:`msgsp
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import msgspec
@@ -55,6 +56,7 @@ class FirstHeader(Struct, gc=False, frozen=True, rename="camel"):
     route: bool = False
     dry_run: bool = False
     traceparent: str = ""
+    parts: Any = None
     mail: bool | tuple[str, ...] = True
     """Whether a client receives its account's messages, or the types that it receives."""
 
@@ -71,6 +73,8 @@ class Header(Struct, gc=False, frozen=True, rename="camel"):
     route: bool = False
     dry_run: bool = False
     traceparent: str = ""
+    parts: Any = None
+    """How many parts of an answer the client takes, any JSON value; None means that it takes none."""
 
 
 NO_HEADER = Header()
@@ -142,46 +146,97 @@ class UnreadHeader(Struct, gc=False):
 decode_unread_header = msgspec.json.Decoder(UnreadHeader).decode
 
 
-class _AckHeader(Header, gc=False, frozen=True, rename="camel"):
+class _NoteHeader(Header, gc=False, frozen=True, rename="camel"):
     message_type: Any = None
 
 
-class _AckPayload(Struct, gc=False):
-    """The payload of an ``ack`` or a message, undecoded; the header tells the two apart."""
+class _NotePayload(Struct, gc=False):
+    """The payload of a note or a message, undecoded; the header tells them apart."""
 
     type: Raw = NOTHING
     id: Raw = NOTHING
     data: Raw = NULL
     ids: Raw = NOTHING
+    parts: Raw = NOTHING
 
 
-class _AckOrMessage(Struct, gc=False):
-    payload: _AckPayload
-    header: _AckHeader = _AckHeader()
+class _NoteOrMessage(Struct, gc=False):
+    payload: _NotePayload
+    header: _NoteHeader = _NoteHeader()
 
 
-_ack_or_message = msgspec.json.Decoder(_AckOrMessage)
+class Ack(Struct, gc=False):
+    """A client has taken over messages (section 4.3)."""
+
+    ids: list[str]
+
+
+class More(Struct, gc=False):
+    """A client takes more parts of the answer to its message (section 2.9)."""
+
+    id: str
+    parts: int
+
+
+class Cancel(Struct, gc=False):
+    """A client cancels its messages with this id (section 2.10)."""
+
+    id: str
+
+
+MAX_PARTS = 65_536
+"""The number of parts that a client may take at a time."""
+Note: TypeAlias = Ack | More | Cancel
+"""A message of a client that has no report."""
+
+_note_or_message = msgspec.json.Decoder(_NoteOrMessage)
 _ids = msgspec.json.Decoder(list[str])
 _text = msgspec.json.Decoder(str)
+_parts = msgspec.json.Decoder(int)
+_FORMS = {
+    "ack": "payload.ids of an ack must be a list of strings",
+    "more": f"payload.id of a more must be a string, and payload.parts a whole number from 1 to {MAX_PARTS}",
+    "cancel": "payload.id of a cancel must be a string",
+}
 
 
-def decode_ack_or_message(body: bytes) -> list[str] | Message:
-    """Decodes a body that may be an ``ack``: its delivery ids (section 4), or a message.
+def decode_note_or_message(body: bytes, features: Sequence[str]) -> Note | Message:
+    """Decodes a body that may be a note: an ``ack``, a ``more`` or a ``cancel``; or a message.
+
+    Args:
+        body: the body of a frame.
+        features: those of the session; without the feature that it belongs to, a note is no note.
 
     Raises:
-        Malformed: an ack without ids, or sections 1 and 12.
+        Malformed: a note of another form, or sections 1 and 12.
     """
-    either = decode(_ack_or_message, body)
+    either = decode(_note_or_message, body)
     payload, header = either.payload, either.header
+    kind = header.message_type if isinstance(header.message_type, str) else ""
+    if ("ack" if kind == "ack" else "parts") not in features:
+        kind = ""
     try:
-        if header.message_type == "ack":
-            return _ids.decode(payload.ids)
+        if kind == "ack":
+            return Ack(_ids.decode(payload.ids))
+        if kind == "cancel":
+            return Cancel(_text.decode(payload.id))
+        if kind == "more":
+            return More(_text.decode(payload.id), checked_parts(_parts.decode(payload.parts)))
         id = _text.decode(payload.id) if len(payload.id) else ""
         return Message(Payload(_text.decode(payload.type), id, payload.data), header)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        if header.message_type == "ack":
-            raise Malformed("payload.ids of an ack must be a list of strings") from None
-        raise Malformed("payload.type must be a string, and so must payload.id") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, BadArguments):
+        raise Malformed(_FORMS.get(kind, "payload.type must be a string, and so must payload.id")) from None
+
+
+def checked_parts(parts: object) -> int:
+    """Returns how many parts a client takes.
+
+    Raises:
+        BadArguments: it is no whole number, or none from 1 to :data:`MAX_PARTS`.
+    """
+    if not isinstance(parts, int) or isinstance(parts, bool) or not 1 <= parts <= MAX_PARTS:
+        raise BadArguments(f"header.parts must be a whole number from 1 to {MAX_PARTS}")
+    return parts
 
 
 # -- from handlers ----------------------------------------------------------------------------------------------
@@ -211,6 +266,8 @@ class HandlerHeader(Struct, gc=False, rename="camel"):
     command: Command | None = None
     commands: list[Command] | None = None
     message_type: str | None = None
+    more: Any = None
+    """Whether the answer is a part, and others follow."""
     traceparent: Any = ""
     """The trace that a push belongs to; an invalid traceparent counts as absent."""
 

@@ -89,22 +89,24 @@ def read_handler_message(body: bytes) -> PlainAnswer | HandlerMessage | str:
     except DecodeError:
         return decode_handler_message(body)
     header = message.header
+    answered = header.id
     command = header.command
     if (
         command is None
-        or header.id is None
+        or answered is None
         or header.status != "0"
         or header.message_type is not None
         or header.commands is not None
+        or header.more is not None
         or command.payload is not None
         or command.transient
     ):
-        return decode_handler_message(body) if header.id is None and header.message_type != "push" else message
+        return decode_handler_message(body) if answered is None and header.message_type != "push" else message
     payload = message.payload
     if payload is None or payload.data is NOTHING:
         data = NULL if message.data is NOTHING else message.data
-        return header.id, command.type, command.data, None if payload is None else payload.type, data
-    return header.id, command.type, command.data, payload.type, payload.data
+        return answered, command.type, command.data, None if payload is None else payload.type, data
+    return answered, command.type, command.data, payload.type, payload.data
 
 
 def whole_message(message: PlainMessage) -> Message:

@@ -20,7 +20,9 @@ class ReceivedMessage(WithData, eq=False):
     delivery_id: str | None = None
     """Identifies the delivery, and stays the same when the message is delivered again; needs the feature ``ack``."""
     reply_to: str | None = None
-    """The id of this client's message that a handler replies to; None if this is not a reply."""
+    """The id of this client's message that a handler replies to; None if this is not a reply, or a part of one."""
+    part_of: str | None = None
+    """The id of this client's message whose answer this is a part of; more follows."""
 
 
 class Pong(Struct, frozen=True):
@@ -29,10 +31,14 @@ class Pong(Struct, frozen=True):
     id: str
 
 
+class ServerHeader(EmptyHeader, gc=False, rename="camel"):
+    part_of: str | None = None
+
+
 class ServerMessage(Struct):
     """Any message from a server to a client."""
 
-    header: EmptyHeader
+    header: ServerHeader
     payload: ReportPayload = field(default_factory=ReportPayload)
 
 
@@ -47,8 +53,18 @@ class _Received(Struct, gc=False):
     payload: _ReceivedPayload
 
 
+class _PartHeader(Struct, gc=False, rename="camel"):
+    part_of: str
+
+
+class _Part(Struct, gc=False):
+    header: _PartHeader
+    payload: _ReceivedPayload
+
+
 _server_message = Decoder(ServerMessage)
 _received = Decoder(_Received)
+_part = Decoder(_Part)
 
 
 def decode_server_message(body: bytes) -> ServerMessage:
@@ -68,3 +84,14 @@ def decode_received(body: bytes) -> ReceivedMessage:
     """
     payload = decode_quickly(_received, body, _MAX_DEPTH).payload
     return ReceivedMessage(payload.type, payload.delivery_id, payload.reply_to, raw=payload.data)
+
+
+def decode_part(body: bytes) -> ReceivedMessage:
+    """Decodes a part of the answer to a message of this client.
+
+    Raises:
+        Malformed: a server never sends this to a client.
+    """
+    part = decode_quickly(_part, body, _MAX_DEPTH)
+    payload = part.payload
+    return ReceivedMessage(payload.type, payload.delivery_id, None, part.header.part_of, raw=payload.data)

@@ -187,7 +187,7 @@ class FatalError(Struct, frozen=True):
 
 
 class EmptyHeader(Struct, gc=False, rename="camel"):
-    """The header of every message from a server to a client."""
+    """The header of every message from a server to a client or a handler; some have more members."""
 
     message_type: str = ""
     status: object = None

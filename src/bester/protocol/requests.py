@@ -88,6 +88,22 @@ class Request(RefusingData, eq=False):
     """The type of the message about which a guard is asked; empty if the handler is not asked as a guard."""
     request_id: str = ""
     """Matches the answer to the request; has no meaning for handlers."""
+    parts: int | None = None
+    """How many parts may be sent now, which can be 0; None if the request takes only one answer."""
+
+
+class MoreParts(Struct, frozen=True, gc=False):
+    """The sender of an outstanding request takes more parts."""
+
+    request_id: str
+    parts: int
+    """How many, in addition to those that are left."""
+
+
+class Cancel(Struct, frozen=True, gc=False):
+    """The sender of an outstanding request gives it up; the request still needs its answer."""
+
+    request_id: str
 
 
 class _RequestHeader(Struct, gc=False, rename="camel"):
@@ -98,6 +114,7 @@ class _RequestHeader(Struct, gc=False, rename="camel"):
     hops: int = 0
     dry_run: bool = False
     traceparent: str = ""
+    parts: int | None = None
     guards: str = ""
 
 
@@ -112,15 +129,21 @@ class _RequestMessage(Struct, gc=False):
     payload: _RequestPayload
 
 
-class ReportMessage(Struct):
+class OtherHeader(EmptyHeader, gc=False, rename="camel"):
+    id: str = ""
+    """The request that a ``more`` or a ``cancel`` is about."""
+    parts: int = 0
+
+
+class OtherMessage(Struct):
     """Any message from a server to a handler but a request."""
 
-    header: EmptyHeader
-    payload: ReportPayload
+    header: OtherHeader
+    payload: ReportPayload = field(default_factory=ReportPayload)
 
 
 _request = Decoder(_RequestMessage)
-_report = Decoder(ReportMessage)
+_other = Decoder(OtherMessage)
 
 
 def decode_request(body: bytes) -> Request | None:
@@ -144,14 +167,15 @@ def decode_request(body: bytes) -> Request | None:
         header.traceparent,
         header.guards,
         header.id,
+        header.parts,
         raw=payload.data,
     )
 
 
-def decode_report(body: bytes) -> ReportMessage:
+def decode_other(body: bytes) -> OtherMessage:
     """Decodes a message from a server to a handler that is not a request.
 
     Raises:
         Malformed: a server never sends this to a handler.
     """
-    return decode(_report, body, _MAX_DEPTH)
+    return decode(_other, body, _MAX_DEPTH)

@@ -24,7 +24,16 @@ from bester.protocol.messages import NULL, Data
 
 T = TypeVar("T")
 
-_encode = Encoder(decimal_format="number").encode
+
+def _encode_model(value: object) -> Raw:
+    """Encodes a pydantic model, which msgspec does not know."""
+    dump = getattr(value, "model_dump_json", None)
+    if dump is None:
+        raise TypeError(f"there is no JSON for a {type(value).__name__}")
+    return Raw(dump().encode())
+
+
+_encode = Encoder(decimal_format="number", enc_hook=_encode_model).encode
 _decode = Decoder().decode
 
 
@@ -49,7 +58,7 @@ def encode_data(value: object) -> Data:
     """Returns a value as JSON; :class:`msgspec.Raw` is copied byte for byte, and must be JSON.
 
     Accepts all types that msgspec encodes: besides JSON's own types also structs, dataclasses, dates, bytes (as
-    base64) and more; a :class:`decimal.Decimal` becomes a number.
+    base64) and more; a :class:`decimal.Decimal` becomes a number. Accepts pydantic models, too.
 
     Raises:
         TypeError: the value has no JSON form.
@@ -74,7 +83,7 @@ def _plain(value: object) -> Any:
     def hook(value: object) -> object:
         if type(value) is Raw:
             return decode_data(value)
-        raise TypeError(f"there is no JSON for a {type(value).__name__}")
+        return decode_data(_encode_model(value))
 
     return msgspec.to_builtins(value, builtin_types=(Decimal,), enc_hook=hook)
 

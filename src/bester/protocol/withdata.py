@@ -17,24 +17,24 @@ MAX_FAULTS = 5
 """How many faults of a value one error lists."""
 
 
-def _read_inner(kind: Any, value: Any) -> Any:
+def read_inner(kind: Any, value: Any) -> Any:
     """Builds a value of a type that msgspec does not know; a value returned unchanged must have the type already."""
     if not hasattr(kind, "model_validate_json"):
         return value
     try:
         return kind.model_validate_json(_encode(value))
     except ValueError as error:
-        raise ValueError(_faults(error)) from error  # to which msgspec adds the place
+        raise ValueError(faults(error)) from error  # to which msgspec adds the place
 
 
 def _read_model(kind: Any, raw: bytes) -> Any:
     try:
         return kind.model_validate_json(raw)
     except ValueError as error:
-        raise msgspec.ValidationError(_faults(error)) from error
+        raise msgspec.ValidationError(faults(error)) from error
 
 
-def _faults(error: Any) -> str:
+def faults(error: Any) -> str:
     """Returns the faults that pydantic found, in msgspec's style."""
     found = error.errors(include_url=False, include_context=False, include_input=False)
     more = f"; and {len(found) - MAX_FAULTS} more" if len(found) > MAX_FAULTS else ""
@@ -73,7 +73,7 @@ class WithData(Struct, kw_only=True, eq=False):
         """
         if hasattr(kind, "model_validate_json"):
             return cast("T", _read_model(kind, bytes(self.raw)))
-        return msgspec.json.decode(self.raw, type=kind, dec_hook=_read_inner)
+        return msgspec.json.decode(self.raw, type=kind, dec_hook=read_inner)
 
     def __repr__(self) -> str:
         fields = ((name, getattr(self, name)) for name in self.__struct_fields__ if name not in ("raw", "_value"))

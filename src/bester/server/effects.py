@@ -24,7 +24,9 @@ from bester.core.effects import (
     RemoveLetter,
     Resume,
     Share,
+    TellHandler,
     TellNode,
+    TellPart,
 )
 from bester.core.endpoint import Endpoint
 from bester.core.metrics import Drop
@@ -83,6 +85,8 @@ class Effects:
             PresenceChanged: self._presence_changed,
             Finished: self._finished,
             AskRemote: cluster.ask_handler,
+            TellHandler: cluster.tell_handler,
+            TellPart: cluster.tell_part,
             Share: cluster.share,
             TellNode: cluster.tell,
         }

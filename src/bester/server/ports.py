@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple, Protocol
 
-from bester.core.effects import AskRemote, Deposit, Recall, Share, TellNode
+from bester.core.effects import AskRemote, Deposit, Recall, Share, TellHandler, TellNode, TellPart
 from bester.core.exchange import Exchange
 from bester.core.metrics import TypeMetrics
 from bester.errors import BesterError
@@ -32,6 +32,12 @@ class RemoteEffects(Protocol):
 
     def ask_handler(self, effect: AskRemote) -> None:
         """Asks a handler of another node."""
+
+    def tell_handler(self, effect: TellHandler) -> None:
+        """Tells another node more about what its handler was asked."""
+
+    def tell_part(self, effect: TellPart) -> None:
+        """Tells another node a part of an answer."""
 
     def share(self, effect: Share) -> None:
         """Brings a copy to an account's sessions on other nodes."""
@@ -190,6 +196,12 @@ class Alone:
         return False
 
     def ask_handler(self, effect: AskRemote) -> None:
+        raise LookupError("there is no other node")
+
+    def tell_handler(self, effect: TellHandler) -> None:
+        raise LookupError("there is no other node")
+
+    def tell_part(self, effect: TellPart) -> None:
         raise LookupError("there is no other node")
 
     def share(self, effect: Share) -> None:

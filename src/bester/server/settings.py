@@ -21,7 +21,12 @@ EVERYONE = frozenset({"accounts", "servers"})
 def exchange_limits(config: Config) -> Limits:
     """Returns the bounds that the exchange keeps."""
     limits = config.limits
-    return Limits(max_hops=limits.max_hops, max_in_flight=limits.max_in_flight, max_recipients=limits.max_recipients)
+    return Limits(
+        max_hops=limits.max_hops,
+        max_in_flight=limits.max_in_flight,
+        max_recipients=limits.max_recipients,
+        max_parts=limits.max_parts,
+    )
 
 
 def type_rules(config: Config) -> dict[str, TypeRules]:

@@ -46,6 +46,7 @@ def numbers(services: AdminServices) -> dict[str, Any]:
         "accounts": len(exchange.presence.usernames()),
         "sessions": exchange.presence.session_count,
         "underWay": exchange.reports.under_way,
+        "streams": len(exchange.streams),
         "messages": {
             "accepted": counters.accepted,
             "good": counters.good,

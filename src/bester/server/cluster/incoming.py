@@ -94,6 +94,8 @@ class Incoming:
         self._takes: dict[int, Take] = {
             Kind.ASK: self._asked,
             Kind.ANSWER: lambda node, number, note, body: remote_handlers.answer(number, body),
+            Kind.MORE: lambda node, number, note, body: remote_handlers.more(self._peer(node), number, note),
+            Kind.CANCEL: lambda node, number, note, body: remote_handlers.cancelled(self._peer(node), number),
             Kind.ANSWERED: lambda node, number, note, body: remote_handlers.answered(number),
             Kind.DONE: lambda node, number, note, body: remote_handlers.done(number, note, body),
             Kind.FAILED: lambda node, number, note, body: remote_handlers.failed(number, note),

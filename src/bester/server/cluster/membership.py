@@ -107,7 +107,9 @@ class Membership:
                 types[kind.name] = room
                 if any(kind.name in handler.dry_types for handler in kind.attached):
                     dry.append(kind.name)
-        return Hello(__version__, self._runtime.started_at, types, dry, answer, True, self.bus.losses)
+        return Hello(
+            __version__, self._runtime.started_at, types, dry, answer, claims=True, parts=True, losses=self.bus.losses
+        )
 
     def sweep(self, now: float) -> None:
         """Tells the others what has changed, and pings them; called a few times a second."""
@@ -204,6 +206,7 @@ class Membership:
                     member.node, self._runtime.config.server.name, max(1, room), since=exchange.batch.now
                 )
                 known.dry_types = frozenset({name} if name in member.hello.dry else ())
+                known.parts = known.cancels = member.hello.parts
                 exchange.dispatcher.attach_remote(known, name, self._runtime.config.limits.handler_timeout)
             else:
                 known.concurrency = max(1, room)

@@ -15,7 +15,7 @@ from bester.cluster.items import End, Kind, Mail, numbers
 from bester.cluster.subjects import Subjects
 from bester.config.cluster import MAX_NODE_CHARACTERS
 from bester.config.cluster import Cluster as ClusterConfig
-from bester.core.effects import AskRemote, Deposit, Recall, Share, TellNode
+from bester.core.effects import AskRemote, Deposit, Recall, Share, TellHandler, TellNode, TellPart
 from bester.core.endpoint import NodePeer
 from bester.core.metrics import TypeMetrics
 from bester.core.model import Envelope, Relayed
@@ -194,6 +194,7 @@ class ClusterNode:
         self._incoming.heard(subject, reply, headers, data)
 
     def _member_gone(self, member: Member) -> None:
+        self._runtime.exchange.parts.left(member.peer)
         self.remote_delivery.node_gone(member.node, silent=member.quiet)
         self.once_claims.node_gone(member.node)
         self.interest.node_gone(member.node)
@@ -217,6 +218,12 @@ class ClusterNode:
 
     def ask_handler(self, effect: AskRemote) -> None:
         self.remote_handlers.ask(effect)
+
+    def tell_handler(self, effect: TellHandler) -> None:
+        self.remote_handlers.tell_handler(effect)
+
+    def tell_part(self, effect: TellPart) -> None:
+        self.remote_handlers.tell_part(effect)
 
     def share(self, effect: Share) -> None:
         self.remote_delivery.share(effect.delivery)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from msgspec import Raw
 
-from bester.cluster.items import Ask, Done, Failed, Kind, read
-from bester.core.effects import AskRemote
+from bester.cluster.items import Ask, Done, Failed, Kind, More, read
+from bester.core.effects import AskRemote, TellHandler, TellPart
 from bester.core.endpoint import NodePeer
 from bester.core.metrics import Drop, TypeMetrics
 from bester.core.model import Relayed
@@ -49,11 +49,19 @@ class RemoteHandlers:
         """Asks another node."""
         self.count += 1
         self._asked[effect.number] = effect.handler
-        note = Ask(effect.type, len(effect.head), effect.dry, effect.order, effect.epoch, effect.guards)
+        note = Ask(effect.type, len(effect.head), effect.dry, effect.order, effect.epoch, effect.parts, effect.guards)
         self._batcher.to_node(effect.handler.node, Kind.ASK, effect.number, note, effect.head, effect.data)
 
+    def tell_handler(self, effect: TellHandler) -> None:
+        """Tells another node that its handler may send more parts, or that its request is cancelled."""
+        node = effect.handler.node
+        if effect.parts:
+            self._batcher.to_node(node, Kind.MORE, effect.number, More(effect.parts))
+        else:
+            self._batcher.to_node(node, Kind.CANCEL, effect.number)
+
     def answer(self, number: int, body: bytes) -> None:
-        """Carries out the answer of a handler there."""
+        """Carries out the answer of a handler there, or a part of it."""
         exchange = self._runtime.exchange
         handler, request = self._find(number)
         if handler is None or request is None:
@@ -64,6 +72,8 @@ class RemoteHandlers:
         metrics = request.route.metrics
         failed = metrics.failed
         exchange.answer(handler, message)
+        if str(number) in handler.outstanding:
+            return  # it was a part
         if metrics.failed == failed:
             self._took(request)
         else:
@@ -147,8 +157,33 @@ class RemoteHandlers:
         ask = read(note, Ask)
         head, data = body[: ask.head], Raw(body[ask.head :])
         self._runtime.exchange.remote.ask(
-            node, number, ask.type, head, data, dry=ask.dry, guards=ask.guards, order=ask.order, epoch=ask.epoch
+            node,
+            number,
+            ask.type,
+            head,
+            data,
+            dry=ask.dry,
+            guards=ask.guards,
+            order=ask.order,
+            epoch=ask.epoch,
+            parts=ask.parts,
         )
+
+    def more(self, node: NodePeer, number: int, note: bytes) -> None:
+        """Lets a handler here send more parts to another node."""
+        self._runtime.exchange.streams.grant(node, b"%d" % number, read(note, More).parts)
+
+    def cancelled(self, node: NodePeer, number: int) -> None:
+        """Cancels another node's request."""
+        self._runtime.exchange.parts.cancel(node, b"%d" % number)
+
+    def tell_part(self, effect: TellPart) -> None:
+        """Tells the node that asked a part of the answer."""
+        envelope = effect.envelope
+        node, number = envelope.origin, envelope.number
+        assert isinstance(node, NodePeer)
+        body = answer_body(str(number), effect.message, more=True)
+        self._batcher.to_node(node.node, Kind.ANSWER, number, None, body)
 
     def tell_answered(self, node: str, envelope: Relayed) -> None:
         """Tells that node that its request is answered; the outcome comes later."""

@@ -25,6 +25,7 @@ from bester.timeouts import within
 TOKEN_S = 2.0
 """How long a new session waits for its token to be stored."""
 REPLY_TO = "replyTo"
+PARTS = "parts"
 """The feature that makes replies name the messages they answer."""
 MAX_MAIL_TYPES = 256
 AUTH_ID = "auth_special"
@@ -74,7 +75,7 @@ async def authenticate(
             if runtime.stopping:
                 raise ShuttingDown
             takes = _takes(message.header)
-            known = {*accounts.features, link.ROUTE, REPLY_TO}
+            known = {*accounts.features, link.ROUTE, REPLY_TO, PARTS}
             if takes is not None and not takes:
                 known.discard("ack")  # there is nothing to acknowledge
             features = tuple(feature for feature in message.header.features if feature in known)

@@ -6,21 +6,25 @@ from bester.core.endpoint import Endpoint
 from bester.core.metrics import Drop
 from bester.core.session import Session
 from bester.core.trail import Trail
-from bester.errors import AuthenticationRequired, NotAllowed, Throttled
+from bester.errors import AuthenticationRequired, BadArguments, BesterError, NotAllowed, Throttled
 from bester.protocol import frames, link
 from bester.protocol.builtin import BUILTIN, ends_session, is_opening
 from bester.protocol.messages import (
+    Ack,
+    Cancel,
     FirstHeader,
     FirstMessage,
     Header,
     Message,
+    More,
     Payload,
+    checked_parts,
     checked_trace,
-    decode_ack_or_message,
+    decode_note_or_message,
 )
 from bester.protocol.names import RESERVED_TYPES
 from bester.protocol.plain import PlainMessage, read_message, whole_message
-from bester.server.connections.authentication import AUTH_ID, Authenticated, authenticate
+from bester.server.connections.authentication import AUTH_ID, PARTS, Authenticated, authenticate
 from bester.server.connections.client_commands import ClientCommands
 from bester.server.connections.connection import SHARE_FRAMES
 from bester.server.connections.conversation import Conversation
@@ -145,7 +149,9 @@ class ClientSide:
         assert isinstance(endpoint, Session)
         if self._commands is not None:
             self._connection.drop(Drop.COMMAND_ABANDONED, self._commands.clear())
-        self._runtime.turn().deliveries.remove_session(endpoint)
+        exchange = self._runtime.turn()
+        exchange.deliveries.remove_session(endpoint)
+        exchange.parts.left(endpoint)
         self._services.accounts.session_ended(endpoint)
 
     def blocked(self) -> bool:
@@ -177,11 +183,11 @@ class ClientSide:
             self._connection.drop(Drop.FRAME_AFTER_END)  # the session has just ended; nothing after that is looked at
             return
         message: PlainMessage | Message
-        if endpoint.acknowledges and b'"ack"' in body:
-            either = decode_ack_or_message(body)
-            if isinstance(either, list):
-                assert isinstance(endpoint, Session)
-                self._exchange.deliveries.acknowledged(endpoint, either)
+        if endpoint.notes and b'"messageType"' in body:
+            assert isinstance(endpoint, Session)
+            either = decode_note_or_message(body, endpoint.features)
+            if not isinstance(either, Message):
+                self._note(endpoint, either)
                 return
             message = either
         else:
@@ -193,6 +199,15 @@ class ClientSide:
                 return
             message = whole_message(message)
         self._handle(endpoint, message.payload, message.header, len(body))
+
+    def _note(self, session: Session, note: Ack | More | Cancel) -> None:
+        """Takes a message that has no report."""
+        if isinstance(note, Ack):
+            self._exchange.deliveries.acknowledged(session, note.ids)
+        elif isinstance(note, More):
+            self._exchange.streams.grant(session, frames.encode_text(note.id), note.parts)
+        else:
+            self._exchange.parts.cancel(session, frames.encode_text(note.id))
 
     def _handle(self, endpoint: Endpoint, payload: Payload, header: Header | FirstHeader, size: int) -> None:
         type = payload.type
@@ -213,7 +228,28 @@ class ClientSide:
         else:
             trace = checked_trace(header.traceparent)
             trail = Trail(header.dry_run) if asks else None
-            self._admission.message(endpoint, type, id, payload.data, size, once=header.once, trace=trace, trail=trail)
+            parts = header.parts is not None
+            if parts:
+                try:
+                    self._begin_stream(endpoint, id, header)
+                except BesterError as error:
+                    self._connection.refuse_message(endpoint, id, error)
+                    return
+            self._admission.message(
+                endpoint, type, id, payload.data, size, once=header.once, trace=trace, trail=trail, parts=parts
+            )
+
+    def _begin_stream(self, endpoint: Endpoint, id: bytes, header: Header | FirstHeader) -> None:
+        """Lets the answer to a message come in parts.
+
+        Raises:
+            NotAllowed, BadArguments, IdConflict: section 2.9.
+        """
+        if not (isinstance(endpoint, Session) and PARTS in endpoint.features):
+            raise NotAllowed("the session has not asked for the feature parts, or was not granted it")
+        if header.once:
+            raise BadArguments("a message with once takes one answer: leave out header.parts or header.once")
+        self._exchange.streams.begin(endpoint, id, checked_parts(header.parts))
 
     def _commands_done(self) -> None:
         self._commands = None

@@ -65,6 +65,8 @@ class HandlerConnection(Connection):
                 since=self.runtime.clock(),
                 writer=self,
             )
+            handler.parts = "parts" in message.header.features
+            handler.cancels = "cancel" in message.header.features
             if "dryRun" in message.header.features:
                 handler.dry_types = frozenset(types if data.dry_run is None else data.dry_run)
             # The report goes out before the first request.

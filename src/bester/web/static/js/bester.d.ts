@@ -56,10 +56,10 @@ export type Options = {
      */
     token?: string;
     /**
-     * what to ask of the server (`ack`, `route`, `token`);
-     * `replyTo` is always asked for
+     * what to ask of the server (`ack`, `route`,
+     * `token`); `replyTo` and `parts` are always asked for
      */
-    features?: ("ack" | "route" | "token" | "replyTo")[];
+    features?: ("ack" | "route" | "token" | "replyTo" | "parts")[];
     /**
      * whether to take the account's messages (true), or messages of which types; the
      * others stay where they are. A program that only sends and asks gives false, and is sent nothing but replies.
@@ -105,9 +105,13 @@ export type SendOptions = {
      */
     dryRun?: boolean;
     /**
-     * seconds; after them it is not known what became of the message
+     * seconds; after them the message is cancelled, and it is not known what became of it
      */
     timeout?: number;
+    /**
+     * cancels the message; the promise then rejects with the signal's reason
+     */
+    signal?: AbortSignal;
 };
 export type State = "connecting" | "open" | "waiting" | "closed";
 /** Every error of the client. `code` is the server's, or one of the client's own, which docs/javascript.md lists. */
@@ -291,7 +295,7 @@ export declare class Client implements AsyncIterable<Message> {
      * @param {SendOptions} [options]
      * @returns {Promise<Report>}
      */
-    send(type: string, data?: any, { id, once, route, dryRun, timeout }?: SendOptions): Promise<Report>;
+    send(type: string, data?: any, { id, once, route, dryRun, timeout, signal }?: SendOptions): Promise<Report>;
     /**
      * Sends a message and resolves with a handler's reply; any number at once. The first reply counts, even if something
      * else that the message caused fails; it does not come out of `receive`. Further replies, and a reply after the
@@ -302,12 +306,37 @@ export declare class Client implements AsyncIterable<Message> {
      * @template [Data=any]
      * @param {string} type names the handler
      * @param {any} [data] any JSON value
-     * @param {{timeout?: number}} [options] seconds; after them it is not known what became of the message
+     * @param {Pick<SendOptions, "timeout" | "signal">} [options]
      * @returns {Promise<Message<Data>>}
      */
-    ask<Data = any>(type: string, data?: any, { timeout }?: {
+    ask<Data = any>(type: string, data?: any, { timeout, signal }?: Pick<SendOptions, "timeout" | "signal">): Promise<Message<Data>>;
+    /**
+     * Sends a message and yields the parts of a handler's answer as they come; any number at once. It ends with the
+     * report, which is its return value, and throws after the parts that came if that is bad. Leaving the loop early
+     * cancels the message. A handler or a server that does not know parts sends all replies at the end.
+     *
+     * The message is sent when the first part is asked for, and never twice.
+     *
+     * @template [Data=any]
+     * @param {string} type names the handler
+     * @param {any} [data] any JSON value
+     * @param {{window?: number, timeout?: number, signal?: AbortSignal}} [options] `window`: how many parts may be under
+     *   way or wait to be taken (64), from 1 to 65,536; `timeout`: seconds that each part may take; `signal`: cancels the
+     *   message, and the loop then throws the signal's reason
+     * @returns {AsyncGenerator<Message<Data>, Report, undefined>}
+     */
+    stream<Data = any>(type: string, data?: any, { window, timeout, signal }?: {
+        window?: number;
         timeout?: number;
-    }): Promise<Message<Data>>;
+        signal?: AbortSignal;
+    }): AsyncGenerator<Message<Data>, Report, undefined>;
+    /**
+     * Asks the server to cancel a message that has no report yet; its report still comes: bad, with the code `cancelled`,
+     * unless the handler has done its work. Returns whether the server was asked.
+     *
+     * @param {string} id
+     */
+    cancel(id: string): boolean;
     /**
      * Runs a built-in command and resolves with its result; rejects with the server's code.
      *

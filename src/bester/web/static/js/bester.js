@@ -58,8 +58,8 @@
  * @property {string} username
  * @property {string} [password]
  * @property {string} [token] an earlier session's `token`, in place of the password
- * @property {("ack" | "route" | "token" | "replyTo")[]} [features] what to ask of the server (`ack`, `route`, `token`);
- *   `replyTo` is always asked for
+ * @property {("ack" | "route" | "token" | "replyTo" | "parts")[]} [features] what to ask of the server (`ack`, `route`,
+ *   `token`); `replyTo` and `parts` are always asked for
  * @property {boolean | string[]} [mail] whether to take the account's messages (true), or messages of which types; the
  *   others stay where they are. A program that only sends and asks gives false, and is sent nothing but replies.
  * @property {boolean} [reconnect] whether the client reopens a lost connection (true)
@@ -76,7 +76,8 @@
  * @property {boolean} [once] send again over reconnections until there is a report; never handled twice
  * @property {boolean} [route] the report tells the route that the message took
  * @property {boolean} [dryRun] deliver nothing; the report tells the route that the message would take
- * @property {number} [timeout] seconds; after them it is not known what became of the message
+ * @property {number} [timeout] seconds; after them the message is cancelled, and it is not known what became of it
+ * @property {AbortSignal} [signal] cancels the message; the promise then rejects with the signal's reason
  */
 
 /** @typedef {"connecting" | "open" | "waiting" | "closed"} State */
@@ -356,11 +357,11 @@ export class Client {
   /**
    * Messages that have no report yet, by their ids.
    *
-   * @type {Map<string, {text: string, once: boolean, resolve: (report: any) => void, reject: (error: Error) => void,
-   *   timer: ReturnType<typeof setTimeout> | undefined}>}
+   * @type {Map<string, {text: string, once: boolean, resolve: (report: any) => void, reject: (error: any) => void,
+   *   clear: () => void}>}
    */
   #pending = new Map();
-  /** @type {Map<string, (reply: any) => void>} */
+  /** @type {Map<string, (reply: any, isPart: boolean) => void>} */
   #asked = new Map();
   /** @type {Message[]} */
   #inbox = [];
@@ -495,14 +496,14 @@ export class Client {
    * @param {SendOptions} [options]
    * @returns {Promise<Report>}
    */
-  send(type, data = null, { id, once = false, route = false, dryRun = false, timeout } = {}) {
+  send(type, data = null, { id, once = false, route = false, dryRun = false, timeout, signal } = {}) {
     /** @type {{once?: boolean, route?: boolean, dryRun?: boolean}} */
     const header = {};
     if (once) header.once = true;
     if (route) header.route = true;
     if (dryRun) header.dryRun = true;
     id ??= once ? `${this.#prefix}-${this.#nextId++}` : String(this.#nextId++);
-    return this.#ask({ header, payload: { type, id, data } }, { once, timeout });
+    return this.#ask({ header, payload: { type, id, data } }, { once, timeout, signal });
   }
 
   /**
@@ -515,17 +516,20 @@ export class Client {
    * @template [Data=any]
    * @param {string} type names the handler
    * @param {any} [data] any JSON value
-   * @param {{timeout?: number}} [options] seconds; after them it is not known what became of the message
+   * @param {Pick<SendOptions, "timeout" | "signal">} [options]
    * @returns {Promise<Message<Data>>}
    */
-  async ask(type, data = null, { timeout } = {}) {
-    if (this.#state === "open" && !this.features.includes("replyTo")) {
-      throw new BesterError("unsupported", "the server does not say what a reply answers (the feature replyTo)");
-    }
-    const id = `${this.#askedPrefix}${this.#nextId++}`;
+  async ask(type, data = null, { timeout, signal } = {}) {
+    const id = this.#newQuestion();
     /** @type {Promise<Message<Data>>} */
-    const answer = new Promise((resolve) => this.#asked.set(id, resolve));
-    const reported = this.#ask({ header: {}, payload: { type, id, data } }, { timeout }).then((report) => {
+    const answer = new Promise((resolve) => {
+      this.#asked.set(id, (reply) => {
+        this.#asked.delete(id);
+        this.#pending.get(id)?.clear(); // what else the message causes may take its time
+        resolve(reply);
+      });
+    });
+    const reported = this.#ask({ header: {}, payload: { type, id, data } }, { timeout, signal }).then((report) => {
       // Every reply comes before the report.
       if (!this.#asked.has(id)) return answer;
       report.orThrow();
@@ -536,6 +540,89 @@ export class Client {
     } finally {
       this.#asked.delete(id);
     }
+  }
+
+  /**
+   * Sends a message and yields the parts of a handler's answer as they come; any number at once. It ends with the
+   * report, which is its return value, and throws after the parts that came if that is bad. Leaving the loop early
+   * cancels the message. A handler or a server that does not know parts sends all replies at the end.
+   *
+   * The message is sent when the first part is asked for, and never twice.
+   *
+   * @template [Data=any]
+   * @param {string} type names the handler
+   * @param {any} [data] any JSON value
+   * @param {{window?: number, timeout?: number, signal?: AbortSignal}} [options] `window`: how many parts may be under
+   *   way or wait to be taken (64), from 1 to 65,536; `timeout`: seconds that each part may take; `signal`: cancels the
+   *   message, and the loop then throws the signal's reason
+   * @returns {AsyncGenerator<Message<Data>, Report, undefined>}
+   */
+  async *stream(type, data = null, { window = 64, timeout, signal } = {}) {
+    const id = this.#newQuestion();
+    /** @type {{message: Message<Data>, isPart: boolean}[]} */
+    const waiting = [];
+    /** @type {{report?: Report, error?: unknown} | undefined} */
+    let outcome;
+    let wake = () => {};
+    const end = (/** @type {typeof outcome} */ found) => {
+      this.#asked.delete(id);
+      outcome ??= found;
+      wake();
+    };
+    const fail = (/** @type {BesterError} */ error) => this.#giveUp(id)?.reject(error);
+    this.#asked.set(id, (message, isPart) => {
+      waiting.push({ message, isPart });
+      if (waiting.length > window + this.#options.maxQueued) fail(tooMany(waiting.length));
+      wake();
+    });
+    const header = this.features.includes("parts") ? { parts: window } : {};
+    this.#ask({ header, payload: { type, id, data } }, { signal }).then(
+      (report) => end({ report }),
+      (error) => end({ error }),
+    );
+    try {
+      for (let taken = 0; ; ) {
+        const next = waiting.shift();
+        if (next) {
+          if (next.isPart && ++taken >= window / 2 && this.#pending.has(id)) {
+            this.#tell("more", { id, parts: taken });
+            taken = 0;
+          }
+          signal?.throwIfAborted();
+          yield next.message;
+        } else if (outcome) {
+          if (outcome.report) return outcome.report.orThrow();
+          throw outcome.error;
+        } else {
+          const late = () => fail(noneInTime("part", timeout));
+          const timer = timeout === undefined ? undefined : setTimeout(late, timeout * 1000);
+          await new Promise((resolve) => (wake = () => resolve(undefined)));
+          clearTimeout(timer);
+        }
+      }
+    } finally {
+      this.#asked.delete(id);
+      this.#giveUp(id);
+    }
+  }
+
+  /**
+   * Asks the server to cancel a message that has no report yet; its report still comes: bad, with the code `cancelled`,
+   * unless the handler has done its work. Returns whether the server was asked.
+   *
+   * @param {string} id
+   */
+  cancel(id) {
+    const can = this.#state === "open" && this.features.includes("parts") && this.#pending.has(id);
+    if (can) this.#tell("cancel", { id });
+    return can;
+  }
+
+  #newQuestion() {
+    if (this.#state === "open" && !this.features.includes("replyTo")) {
+      throw new BesterError("unsupported", "the server does not say what a reply answers (the feature replyTo)");
+    }
+    return `${this.#askedPrefix}${this.#nextId++}`;
   }
 
   get #askedPrefix() {
@@ -576,11 +663,12 @@ export class Client {
 
   /**
    * @param {{header: object, payload: {type: string, id: string, data?: any}}} message
-   * @param {{once?: boolean, timeout?: number}} [options]
+   * @param {{once?: boolean, timeout?: number, signal?: AbortSignal}} [options]
    * @returns {Promise<Report>}
    */
-  #ask(message, { once = false, timeout } = {}) {
+  #ask(message, { once = false, timeout, signal } = {}) {
     return new Promise((resolve, reject) => {
+      signal?.throwIfAborted();
       const { id } = message.payload;
       const text = JSON.stringify(message, refuseNotFinite);
       if (id === AUTHENTICATION_ID) throw new BesterError("badId", `the id ${id} belongs to the protocol`);
@@ -588,19 +676,35 @@ export class Client {
       const size = text.length * 3 > this.maxMessage ? new TextEncoder().encode(text).length : 0;
       if (size > this.maxMessage) throw new BesterError("tooLarge", `${size} bytes; ${this.maxMessage} are allowed`);
       if (this.#state === "closed" || (this.#state !== "open" && !once)) throw this.#closedError();
-      const timer = timeout === undefined ? undefined : setTimeout(() => this.#timedOut(id, timeout), timeout * 1000);
-      this.#pending.set(id, { text, once, resolve, reject, timer });
+      const late = () => this.#giveUp(id)?.reject(noneInTime("report", timeout));
+      const timer = timeout === undefined ? undefined : setTimeout(late, timeout * 1000);
+      const aborted = () => this.#giveUp(id)?.reject(signal?.reason);
+      signal?.addEventListener("abort", aborted);
+      const clear = () => {
+        clearTimeout(timer);
+        signal?.removeEventListener("abort", aborted);
+      };
+      this.#pending.set(id, { text, once, resolve, reject, clear });
       if (this.#state === "open") this.#socket?.send(text);
     });
   }
 
   /**
+   * Waits no longer for the report on a message, and asks the server to cancel it.
+   *
    * @param {string} id
-   * @param {number} timeout
    */
-  #timedOut(id, timeout) {
-    const text = `no report within ${timeout} s; it is not known what became of the message`;
-    this.#take(id)?.reject(new BesterError("timeout", text, { temporary: true }));
+  #giveUp(id) {
+    if (!this.#pending.get(id)?.once) this.cancel(id);
+    return this.#take(id);
+  }
+
+  /**
+   * @param {string} messageType
+   * @param {object} payload
+   */
+  #tell(messageType, payload) {
+    if (this.#state === "open") this.#socket?.send(JSON.stringify({ header: { messageType }, payload }));
   }
 
   /** @param {string} id */
@@ -608,7 +712,7 @@ export class Client {
     const entry = this.#pending.get(id);
     if (!entry) return undefined;
     this.#pending.delete(id);
-    clearTimeout(entry.timer);
+    entry.clear();
     return entry;
   }
 
@@ -672,11 +776,12 @@ export class Client {
   }
 
   /**
+   * @param {string | undefined} partOf
    * @param {{type: string, data?: any, deliveryId?: string, replyTo?: string}} payload
    * @param {string} text
    */
-  #received(payload, text) {
-    const { deliveryId, replyTo } = payload;
+  #received(partOf, payload, text) {
+    const { deliveryId, replyTo = partOf } = payload;
     if (deliveryId !== undefined) {
       if (this.#done.has(deliveryId)) return this.#acknowledge([deliveryId]);
       if (this.#holding.has(deliveryId)) return undefined; // it is acknowledged when the application is done with it
@@ -684,8 +789,7 @@ export class Client {
     }
     const message = new Message(payload, text);
     if (replyTo?.startsWith(this.#askedPrefix)) {
-      this.#asked.get(replyTo)?.(message);
-      this.#asked.delete(replyTo);
+      this.#asked.get(replyTo)?.(message, partOf !== undefined);
       return deliveryId === undefined ? undefined : this.#acknowledge([deliveryId]);
     }
     if (this.#onmessage) return this.#call(message);
@@ -693,7 +797,7 @@ export class Client {
     if (reader) return this.#handOut(message, reader.resolve);
     this.#inbox.push(message);
     if (deliveryId === undefined && this.#inbox.length > this.#options.maxQueued) {
-      this.#end(new BesterError("slowConsumer", `${this.#options.maxQueued} messages wait, and nobody takes them`));
+      this.#end(tooMany(this.#options.maxQueued));
     }
     return undefined;
   }
@@ -722,9 +826,7 @@ export class Client {
     const ids = this.#acks.splice(0);
     this.#done.add(ids);
     // Without a connection nothing is lost: the server delivers the messages again, and the client drops them.
-    if (this.#state === "open") {
-      this.#socket?.send(JSON.stringify({ header: { messageType: "ack" }, payload: { ids } }));
-    }
+    this.#tell("ack", { ids });
   }
 
   // -- the connection -----------------------------------------------------------------------------------------------
@@ -770,7 +872,7 @@ export class Client {
   /** The message that authenticates. */
   #hello() {
     const { username, password, mail } = this.#options;
-    const features = [...new Set([...this.#options.features, "replyTo"])];
+    const features = [...new Set([...this.#options.features, "replyTo", "parts"])];
     const authentication = this.token ? { username, token: this.token } : { username, password };
     /** @type {{scope: string, features: string[], authentication: object, mail?: boolean | string[]}} */
     const header = { scope: "client", features, authentication };
@@ -792,7 +894,7 @@ export class Client {
       clearTimeout(timer);
       return this.#authenticated(socket, report);
     }
-    if (header.messageType === "receivedMessage") return this.#received(payload, text);
+    if (header.messageType === "receivedMessage") return this.#received(header.partOf, payload, text);
     if (header.messageType === "fatal") {
       const { code = "internal", message = "ended by the server", temporary = false } = payload.error ?? {};
       return this.#lost(socket, message, new BesterError(code, message, { temporary }));
@@ -911,6 +1013,20 @@ export class Client {
       temporary: waits,
     });
   }
+}
+
+/** @param {number} count */
+function tooMany(count) {
+  return new BesterError("slowConsumer", `${count} messages wait, and nobody takes them`);
+}
+
+/**
+ * @param {string} what
+ * @param {number | undefined} timeout
+ */
+function noneInTime(what, timeout) {
+  const text = `no ${what} within ${timeout} s; it is not known what became of the message`;
+  return new BesterError("timeout", text, { temporary: true });
 }
 
 function defaultUrl() {
