@@ -488,3 +488,12 @@ def test_a_guard_after_one_that_is_too_slow_is_asked(world: World) -> None:
     chat, one, two, t = world.handler("chat"), world.handler("first"), world.handler("second"), world.session("t")
     play = Playbook(world) >> Sends(t, "chat", 1) << Asked(one, 1) >> Passes(1.1) << Asked(two, 1)
     assert play >> Answers(two) << Asked(chat, 1)
+
+
+def test_a_message_that_is_cancelled_while_it_waits_for_a_guard(world: World) -> None:
+    guard(world)
+    world.handler("chat")
+    g, t = world.handler("guard", concurrency=1), world.session("t")
+    play = Playbook(world) >> Sends(t, "chat", 1, id="a") << Asked(g, 1) >> Sends(t, "chat", 2, id="b")
+    assert play >> Calls(world.exchange.parts.cancel, t, b'"b"')
+    assert Playbook(world) >> Answers(g, DROP) << Report(t, "good", id="a") << Report(t, "cancelled", id="b")
