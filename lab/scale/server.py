@@ -66,7 +66,7 @@ class Server:
         self.limits = ConnectionLimits(runtime)
         self.door = Doorway(self.processor)
         nobody = cast(Any, _Nobody(runtime))
-        effects = Effects(runtime, nobody, self.federation, nobody, nobody)
+        effects = Effects(runtime, nobody, self.federation, nobody, nobody, nobody)
         runtime.at_turn_end(effects.flush)
         receipts = runtime.exchange.reports.receipts
         receipts.good_left = receipts.bad_left = 0  # as of a busy server

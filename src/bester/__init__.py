@@ -19,8 +19,11 @@ if TYPE_CHECKING:
     from bester.handler.router import Router as Router
     from bester.handler.senders import Account as Account
     from bester.handler.senders import Peer as Peer
+    from bester.protocol.commands import Accept as Accept
     from bester.protocol.commands import Command as Command
     from bester.protocol.commands import Done as Done
+    from bester.protocol.commands import Drop as Drop
+    from bester.protocol.commands import Hold as Hold
     from bester.protocol.commands import Reply as Reply
     from bester.protocol.commands import Response as Response
     from bester.protocol.commands import SendClients as SendClients
@@ -46,6 +49,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Accept": "bester.protocol.commands",
     "Account": "bester.handler.senders",
     "AuthenticationError": "bester.protocol.reports",
     "BadNumber": "bester.protocol.values",
@@ -56,8 +60,10 @@ _HOMES = {
     "ConnectError": "bester.protocol.reports",
     "ConnectionClosed": "bester.protocol.reports",
     "Done": "bester.protocol.commands",
+    "Drop": "bester.protocol.commands",
     "Handler": "bester.handler.handler",
     "HandlerError": "bester.handler.handler",
+    "Hold": "bester.protocol.commands",
     "Informer": "bester.client.informer",
     "NoReply": "bester.protocol.reports",
     "Peer": "bester.handler.senders",
@@ -80,6 +86,7 @@ _HOMES = {
     "Stream": "bester.client.stream",
 }
 __all__ = [
+    "Accept",
     "Account",
     "AuthenticationError",
     "BadNumber",
@@ -90,8 +97,10 @@ __all__ = [
     "ConnectError",
     "ConnectionClosed",
     "Done",
+    "Drop",
     "Handler",
     "HandlerError",
+    "Hold",
     "Informer",
     "NoReply",
     "Peer",

@@ -213,6 +213,25 @@ class BadPayload(BesterError):
     meaning = "the message's data is not what its type takes"
 
 
+class Rejected(BesterError):
+    """A guard's refusal of a message, with the guard's own text if it gave one, bounded as a handler's is."""
+
+    code = "rejected"
+    meaning = "a guard of this server does not let the message pass"
+
+    def __init__(self, message: str | None = None, reason: str = "", temporary: bool = False) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.temporary = temporary
+
+
+class Dropped(BesterError):
+    """A guard has dropped a message; its sender is told that all is well, and only operators see this."""
+
+    code = "dropped"
+    meaning = "a guard has dropped the message, and its sender was not told"
+
+
 class Cancelled(BesterError):
     code = "cancelled"
     meaning = "the sender has cancelled the message"

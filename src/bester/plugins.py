@@ -18,7 +18,7 @@ PAGES = "bester.pages"
 """The group of the folders with static pages that the listener ``web`` serves."""
 
 READY_MADE = {
-    GADGETS: frozenset({"chat", "kitchen", "mail", "webhook"}),
+    GADGETS: frozenset({"chat", "guard", "kitchen", "mail", "webhook"}),
     COMMANDS: frozenset({"chat"}),
     PAGES: frozenset({"chat"}),
 }

@@ -52,6 +52,8 @@ def test_default_limits() -> None:
         "max_unauthenticated_per_address": 10,
         "max_handlers": 256,
         "drain_timeout": 7,
+        "max_held": 1000,
+        "held_days": 30,
         "receipt_days": 7,
         "receipt_rows": 1_000_000,
         "mailbox_messages": 10000,

@@ -39,7 +39,7 @@ _ACCOUNT = re.compile(r"account: (?P<name>\w+), (?P<password>.+)\Z")
 
 ACCEPTING = {"classic": "aSock", "l.example": "l.sock"}
 """Actors to whom the server connects, by their sockets."""
-SOCKETS = {"handler": "besterHandlers", "informer": "bInformer", "operator": "besterControl"}
+SOCKETS = {"handler": "besterHandlers", "guard": "besterHandlers", "informer": "bInformer", "operator": "besterControl"}
 LISTENER = "listener.sock"
 
 
@@ -97,7 +97,8 @@ class Stage:
             "server": {"name": "j.example"},
             "network": {"unix": {"address": LISTENER}},
             "handlers": {
-                "typeMap": {"afrikaans": {"unixDomainSocketPath": ACCEPTING["classic"]}, "strict": {"validate": True}}
+                "typeMap": {"afrikaans": {"unixDomainSocketPath": ACCEPTING["classic"]}, "strict": {"validate": True}},
+                "guards": [{"guard": "watch", "for": {"types": ["market"]}, "onFailure": "reject"}],
             },
             "accounts": {"registration": "firstUse"},
             "federation": {"policy": policy, "servers": {"l.example": {"address": "unix:" + ACCEPTING["l.example"]}}},

@@ -392,7 +392,7 @@ async def test_what_cannot_be_backed_up_is_told_and_leaves_nothing(tmp_path: Pat
         await messages.deposit(letters(0), WIDE, NOW)
     assert "No such file" in refusal(tmp_path / "bester.db", tmp_path / "nowhere" / "copy.db")
     with (tmp_path / "bester.db").open("r+b") as file:
-        file.seek(100 * 1024)
+        file.seek(200 * 1024)
         file.write(b"\xa5" * 64 * 1024)
     assert "damaged" in refusal(tmp_path / "bester.db", target)
     assert target.read_text() == "the last one"

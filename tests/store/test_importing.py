@@ -14,6 +14,7 @@ from tests.nats import NatsServer
 from bester.bus.connection import Bus
 from bester.bus.options import BusOptions
 from bester.errors import BadConfiguration
+from bester.store.held import HeldBounds, HeldHead, HeldMessage
 from bester.store.import_source import Source
 from bester.store.importing import Import, Imported
 from bester.store.jetstream.accounts import JetStreamAccounts
@@ -30,6 +31,7 @@ NOW = time.time()
 SOON = MailboxBounds(1000, 10**6, 3600.0)
 USERS = [f"user{number:02}" for number in range(12)]
 PAST = MailboxBounds(1000, 10**6, 1.0)
+ALL = Imported(accounts=12, tokens=2, letters=30, waiting=8, dead=1, held=6, trusted=1, once=7, expired=1)
 
 
 async def fill(path: Path) -> None:
@@ -49,6 +51,11 @@ async def fill(path: Path) -> None:
     positions = await messages.enqueue(sent, NOW - 50)
     await messages.note_failures([(positions[1], NOW + 5, "timeout: late"), (positions[1], NOW + 9, "timeout: later")])
     await messages.bury([(positions[2], "refused: no")])
+    head = HeldHead("chat", "tag", None, "b.example", True, 1, "guard")
+    held = [HeldMessage(f"h{number}", "user01", head, b"%d" % number) for number in range(6)]
+    await messages.hold(held, HeldBounds(100, 10**6, 100), NOW - 60)
+    await messages.release_held("user01", [1])
+    await messages.release_sender("user02", "server:b.example", always=True, now=NOW)
     await messages.remember([Remembered(bytes([n]) * 16, b"d" * 16, b"report %d" % n) for n in range(7)], NOW - 5)
     await messages.close()
 
@@ -117,6 +124,12 @@ async def check(cluster: Cluster) -> None:
     assert (rows[1].tries, rows[1].next_try, rows[1].last_error) == (2, NOW + 9, "timeout: later")
     assert [(row.dead, row.last_error) for row in rows if row.dead] == [(True, "refused: no")]
     assert rows[2].dead
+    kept = await messages.list_held("user01", 0, 100)
+    assert [(one.message.id, one.message.data, one.created) for one in kept] == [
+        (f"h{number}", b"%d" % number, NOW - 60) for number in range(1, 6)
+    ]
+    assert [one.message.id for one in await messages.released(0, 100)] == ["h0"]
+    assert await messages.trusted("user02") == ["server:b.example"]
     for number in range(7):
         found = await messages.recall(bytes([number]) * 16)
         assert found == Remembered(bytes([number]) * 16, b"d" * 16, b"report %d" % number)
@@ -125,7 +138,9 @@ async def check(cluster: Cluster) -> None:
 async def test_everything_is_moved_and_the_source_stays_as_it_is(cluster: Cluster) -> None:
     before = cluster.path.read_bytes()
     result = await cluster.move()
-    assert result == Imported(accounts=12, tokens=2, letters=30, waiting=8, dead=1, once=7, expired=1)
+    assert result == Imported(
+        accounts=12, tokens=2, letters=30, waiting=8, dead=1, held=6, trusted=1, once=7, expired=1
+    )
     assert "12 accounts with 2 tokens, 30 letters, 8 messages" in str(result)
     await check(cluster)
     assert cluster.path.read_bytes() == before
@@ -141,7 +156,9 @@ async def test_what_a_clock_years_ago_has_dated_keeps_the_rest_of_its_time(clust
         source.execute("INSERT INTO clock VALUES (1, ?, ?, 0, '')", (NOW - years_s, NOW))
         source.commit()
     result = await cluster.move()
-    assert result == Imported(accounts=12, tokens=2, letters=30, waiting=8, dead=1, once=7, expired=1)
+    assert result == Imported(
+        accounts=12, tokens=2, letters=30, waiting=8, dead=1, held=6, trusted=1, once=7, expired=1
+    )
     assert await cluster.ids("user00") == [f"d{number}" for number in range(10)]
     assert await cluster.accounts.find_token(b"4" * 32, NOW) is not None
     assert all(abs(row.created - (NOW - 50)) < 10 for row in await cluster.messages.list_queue())
@@ -152,7 +169,7 @@ async def test_what_breaks_off_goes_on(cluster: Cluster, stop_after: int) -> Non
     with pytest.raises(KeyboardInterrupt):
         await cluster.move(stop_after)
     result = await cluster.move()
-    assert result.earlier + result.rows == 12 + 31 + 9 + 7
+    assert result.earlier + result.rows == 12 + 31 + 9 + 7 + 7
     await check(cluster)
 
 
@@ -162,8 +179,8 @@ async def test_what_was_done_in_the_cluster_is_not_undone(cluster: Cluster) -> N
     await cluster.messages.remove_sent([(await cluster.messages.list_queue())[0].position])
     await cluster.accounts.remove("user11")
     result = await cluster.move()
-    assert (result.rows, result.earlier) == (0, 59)
-    assert "59 rows were moved earlier" in str(result)
+    assert (result.rows, result.earlier) == (0, 66)
+    assert "66 rows were moved earlier" in str(result)
     assert (await cluster.ids("user00"))[0] == "d1"
     assert (await cluster.messages.list_queue())[0].message.message_id == "m1"
     assert await cluster.accounts.find("user11") is None

@@ -74,9 +74,10 @@ def test_both(installed: Callable[..., Run]) -> None:
     where = run("-c", "import bester, bester_gadgets; print(bester.__file__, bester_gadgets.__file__)")
     assert where.stdout.count("/place/") == 2, where.stderr
     listed = run(*bester("gadget", "--help"))
-    assert all(f"\n  {name} " in listed.stdout for name in ("chat", "kitchen", "mail", "webhook")), listed.stderr
+    ready_made = ("chat", "guard", "kitchen", "mail", "webhook")
+    assert all(f"\n  {name} " in listed.stdout for name in ready_made), listed.stderr
     assert "Not installed" not in listed.stdout
-    for name in ("chat", "kitchen", "mail", "webhook"):
+    for name in ready_made:
         done = run(*bester("gadget", name, "--help"))
         assert f"place/bester/docs/{name}.md" in "".join(done.stdout.split()), done.stderr
     assert "USER@SERVER" in run(*bester("chat", "--help")).stdout
@@ -89,7 +90,7 @@ def test_bester_alone(installed: Callable[..., Run], wheels: dict[str, Path]) ->
     assert run(*bester("--help")).returncode == 0
     add = f"-m pip install '{wheels['bester_gadgets']}[all]'"
     listed = run(*bester("gadget", "--help"))
-    assert "Not installed: chat, kitchen, mail, webhook." in listed.stdout
+    assert "Not installed: chat, guard, kitchen, mail, webhook." in listed.stdout
     for words in (["gadget", "chat", "chat.toml", "--database", "x"], ["gadget", "mail"], ["chat", "t@a.example"]):
         done = run(*bester(*words))
         assert (done.returncode, "comes with bester-gadgets, which is not installed" in done.stderr) == (2, True)

@@ -40,6 +40,7 @@ PLACES = {
     "import": "importing:import_",
     "account": "account:account",
     "queue": "queue:queue",
+    "held": "held:held",
     "handler": "handler:handler",
     "schema": "schema:schema",
     "gadget": "gadget:gadget",

@@ -15,7 +15,14 @@ import typer
 from bester.cli.output import BAD, USAGE, fail, say, say_json, warn
 from bester.cli.settings import ConfigOption, JsonOption, load_config
 
-_WORDS = {"account": "accounts", "letter": "letters", "outgoing": "for other servers", "once": "once"}
+_WORDS = {
+    "account": "accounts",
+    "letter": "letters",
+    "outgoing": "for other servers",
+    "trust": "trusted",
+    "held": "held",
+    "once": "once",
+}
 
 
 def import_(

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from bester.client.greeting import Greeting
+from bester.client.held import HeldForConsent
 from bester.client.messaging import Options
 from bester.client.questions import fail_unanswered
 from bester.client.seen_deliveries import SeenDeliveries, SeenDeliveriesFile
@@ -117,6 +118,8 @@ class Client:
             idle_ping_s=idle_ping_s,
         )
         self._session = Session(target, options, Greeting(token, features, mail, register))
+        self.held = HeldForConsent(self.builtin)
+        """What guards hold until the account consents to it."""
 
     def __repr__(self) -> str:
         return f"<bester.Client {self._session.target} {'open' if self.connected else 'closed'}>"

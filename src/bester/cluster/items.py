@@ -142,6 +142,8 @@ class Ask(Note, array_like=True):
     """The epoch of that order, which grows each time that an answer comes back."""
     parts: int = -1
     """How many parts the answer may have for now; -1: it must be one answer."""
+    guards: bool = False
+    """Whether the handler is asked as a guard."""
 
 
 class More(Note):

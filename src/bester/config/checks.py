@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from bester.config.guards import circles
 from bester.config.model import Config
 from bester.config.network import KINDS, ListenerConfig
 from bester.config.problems import KeyPath, Problem, dotted, shown
@@ -111,6 +112,11 @@ def _handlers(config: Config) -> Iterator[Finding]:
                 "true",
                 "false; true where jsonschema-rs is installed, as by: pip install 'bester[schema]'",
             )
+
+    for place in circles(config.handlers.guards):
+        found = shown(config.handlers.guards[place].guard)
+        allowed = "a guard that is not asked about its own messages, nor are guards in a circle"
+        yield Finding(("handlers", "guards", place, "for", "types"), found, allowed)
 
 
 def _sockets(config: Config) -> Iterator[Finding]:

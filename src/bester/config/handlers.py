@@ -9,6 +9,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
+from bester.config.guards import TYPE, Guard
 from bester.config.values import (
     AllowedSender,
     Block,
@@ -30,7 +31,6 @@ COMMAND_NAMES: tuple[CommandName, ...] = get_args(CommandName)
 _SOCKET = "a path that a Unix socket can have"
 _COMMANDS = "a list of commands"
 _COMMAND = 'one of "reply", "sendClients", "sendHandler", "sendServers"'
-_TYPE = 'a type\'s name of 1 to 128 characters without control characters, not "dummy" or "builtin"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ class Handlers(Block):
         None,
         "The types of `typeMap` that are served; if absent, all of them.",
         "a list of types' names",
-        item=_TYPE,
+        item=TYPE,
         default_text="all of `typeMap`",
     )
     may: Annotated[tuple[CommandName, ...], Field(strict=False)] = field(
@@ -122,8 +122,15 @@ class Handlers(Block):
         _COMMANDS,
         item=_COMMAND,
     )
+    guards: Annotated[tuple[Guard, ...], Field(strict=False)] = field(
+        (),
+        "The guards, in the order in which they are asked.",
+        "a list of objects",
+        item="an object",
+        name="N",
+    )
     type_map: dict[TypeName, HandlerType] = field(
-        {}, "The types, by their names.", "an object of objects", key=_TYPE, item="an object", name="T"
+        {}, "The types, by their names.", "an object of objects", key=TYPE, item="an object", name="T"
     )
 
     def served(self, timeout_s: float) -> dict[str, HandlerConfig]:

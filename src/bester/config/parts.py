@@ -162,6 +162,10 @@ class Limits(Block):
     mailbox_messages: int = count(10000, 0, 10000000, "messages", "How many messages an account's mailbox holds.")
     mailbox_bytes: int = size(64 * MIB, 0, TIB, "How many bytes an account's mailbox holds.")
     mailbox_days: int = count(30, 1, 3650, "days", "How long a mailbox keeps a message.")
+    max_held: int = count(
+        1000, 0, 1000000, "messages", "How many messages may be held for the consent of one account, or the operators."
+    )
+    held_days: int = count(30, 1, 3650, "days", "How long a message is held for consent.")
     receipt_days: int = count(7, 1, 3650, "days", "How long the server keeps a receipt.")
     receipt_rows: int = count(1000000, 0, 100000000, "receipts", "How many receipts the server keeps.")
     token_days: int = count(30, 1, 3650, "days", "How long a token can replace the password.")

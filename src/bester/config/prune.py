@@ -33,6 +33,10 @@ def known_only(tree: dict[str, Any], model: type[Block], path: KeyPath = ()) -> 
                     warnings += found
         elif isinstance(value, (dict, list)):
             copy[key] = value.copy()
+            for place, entry in enumerate(value):
+                if entries is not None and isinstance(entry, dict):
+                    copy[key][place], found = known_only(entry, entries, (*path, key, place))
+                    warnings += found
     return copy, warnings
 
 

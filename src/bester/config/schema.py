@@ -33,10 +33,12 @@ def block_of(annotation: Any) -> type[Block] | None:
 
 
 def entries_of(annotation: Any) -> type[Block] | None:
-    """Returns the block of a field that holds several blocks by name, or None if it holds something else."""
+    """Returns the block of a field that holds several blocks, by name or in a list; None if it holds something else."""
     for kind in _alternatives(annotation):
         if get_origin(kind) is dict:
             return block_of(get_args(kind)[1])
+        if get_origin(kind) is tuple:
+            return block_of(get_args(kind)[0])
     return None
 
 

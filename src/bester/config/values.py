@@ -63,10 +63,13 @@ def field(default: object, meaning: str, allowed: str, **more: Any) -> Any:
     return Field(default, description=meaning, json_schema_extra=extra, repr=not extra.get("secret", False))
 
 
-def block(meaning: str) -> Any:
-    """Creates a field for an object that has all its defaults if the file does not have it."""
+def block(meaning: str, alias: str | None = None) -> Any:
+    """Creates a field for an object that has all its defaults if the file does not have it.
+
+    ``alias`` is its key, where that is a word of Python's.
+    """
     # A dict and not the block itself: only validated values get their paths resolved.
-    return Field(default_factory=dict, description=meaning, json_schema_extra={"allowed": "an object"})
+    return Field(default_factory=dict, alias=alias, description=meaning, json_schema_extra={"allowed": "an object"})
 
 
 def optional_block(meaning: str) -> Any:

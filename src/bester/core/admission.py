@@ -19,7 +19,7 @@ from bester.core.batch import Batch
 from bester.core.delivery import Deliveries
 from bester.core.dispatch import Dispatcher
 from bester.core.effects import Finished, Recall, Remember
-from bester.core.endpoint import Endpoint, Peer
+from bester.core.endpoint import Consented, Endpoint, Peer
 from bester.core.metrics import Drop
 from bester.core.model import Envelope
 from bester.core.once import OnceMemory, OnceRecord, Waiting, new_record
@@ -341,6 +341,8 @@ class Admission:
 
 def may_send(allow: Allow, origin: Endpoint) -> bool:
     """Whether a sender is among those that are allowed."""
+    if isinstance(origin, Consented):
+        return True  # it was asked when the message came
     if isinstance(origin, Session):
         return allow.accounts or origin.username in allow.names or not allow.roles.isdisjoint(origin.roles)
     return allow.servers or (isinstance(origin, Peer) and origin.name in allow.names)

@@ -12,8 +12,9 @@ from bester.core.endpoint import Endpoint
 from bester.core.limits import Limits
 from bester.core.metrics import Counters, Drop
 
-_NEVER_PAUSED = ("handler", "node")
-"""Everybody waits for handlers' answers, and another node asks for no more than it was told it may."""
+_NEVER_PAUSED = ("handler", "node", "consented")
+"""Everybody waits for handlers' answers, another node asks for no more than it was told it may, and what was held comes
+from no socket."""
 _HELD_OVERHEAD = 256
 """About how many bytes a waiting message takes beside its own."""
 

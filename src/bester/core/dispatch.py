@@ -15,7 +15,7 @@ from bester.core.limits import Limits
 from bester.core.model import Envelope, Relayed
 from bester.core.order import Order
 from bester.core.reports import Reports
-from bester.core.routing import HANDED_BYTES, AttachedHandler, RemoteHandler, Request, TypeRoute, Watcher
+from bester.core.routing import HANDED_BYTES, AttachedHandler, Question, RemoteHandler, Request, TypeRoute, Watcher
 from bester.core.rules import OTHERS, TypeRules
 from bester.core.streams import Streams
 from bester.core.traces import Traces
@@ -34,7 +34,7 @@ class Dispatcher:
         "_last_request",
         "batch",
         "full",
-        "gates",
+        "gate_of",
         "handlers",
         "reports",
         "streams",
@@ -50,9 +50,9 @@ class Dispatcher:
         self.streams = streams
         self.traces = traces
         self.types: dict[str, TypeRoute] = {}
-        self.gates: dict[str, Callable[[Request], None]] = {}
+        self.gate_of: Callable[[str], Callable[[Request], None] | None] = lambda type: None  # the gate of a type
         self.taps: dict[str, Watcher] = {}
-        """By type, the gates and taps of types that have one, whether they are served or not."""
+        """By type, the taps of types that have one, whether they are served or not."""
         self.unsure_until = 0.0
         """The time until which a type that is unknown here may have a handler at another node."""
         self.handlers: list[AttachedHandler] = []
@@ -106,7 +106,7 @@ class Dispatcher:
     def _add_type(self, name: str, rules: TypeRules, *, configured: bool) -> TypeRoute:
         metrics = self.batch.counters.by_type.of(name, configured=configured)
         route = self.types[name] = TypeRoute(name, rules, metrics, configured=configured)
-        route.gate = self.gates.get(name)
+        route.gate = self.gate_of(name)
         route.tap = self.taps.get(name)
         return route
 
@@ -216,7 +216,7 @@ class Dispatcher:
 
     def hand_on(self, request: Request) -> None:
         """Hands a request over as :meth:`hand` does, and records the step if the envelope has a trail."""
-        if request.route.tap is not None:
+        if request.route.tap is not None and not isinstance(request, Question):
             request.route.tap.take(request)
         trail = request.envelope.trail
         if trail is None:
@@ -228,7 +228,7 @@ class Dispatcher:
         """Hands over a request with a trail; a dry run goes only to a handler that takes part in dry runs."""
         route = request.route
         now = self.batch.now
-        request.step = trail.add("handler", route.name, now)
+        request.step = request.step or trail.add("handler", route.name, now)
         if not trail.dry:
             self.hand(request)
             return
@@ -238,7 +238,8 @@ class Dispatcher:
             able = [one for one in route.remote if route.name in one.dry_types]
         if not able:
             request.step.end(now, "notAsked")
-            self.reports.step_done(request.envelope)
+            if not request.unanswered(None):
+                self.reports.step_done(request.envelope)
             return
         free = [handler for handler in able if handler.free]
         if not free or route.ready:  # a dry run takes no sender's turn
@@ -277,8 +278,7 @@ class Dispatcher:
             frame = frames.relayed_request(id, envelope.head, request.data, self.streams.asked(handler, request, id))
         else:
             trace = traces.of(envelope, request.step.place if request.step is not None else 0)
-            dry = envelope.trail is not None and envelope.trail.dry
-            more = frames.request_part(trace, dry, self.streams.asked(handler, request, id))
+            more = request.header_part(trace, self.streams.asked(handler, request, id))
             frame = frames.request(
                 id, envelope.origin.origin, request.hops, request.route.request, envelope.id, request.data, more
             )
@@ -313,10 +313,10 @@ class Dispatcher:
             more = b"".join((traces.part_head, id.encode(), traces.part_tail))
         else:
             trace = traces.of(envelope, request.step.place if request.step is not None else 0)
-            more = frames.request_part(trace, dry)
+            more = request.header_part(trace)
         origin = envelope.origin
         head = frames.request_head(origin.origin, request.hops, request.route.request, envelope.id, more)
-        asked = AskRemote(handler, number, request.route.name, head, request.data, dry)
+        asked = AskRemote(handler, number, request.route.name, head, request.data, dry, isinstance(request, Question))
         if not envelope.untracked:
             asked.parts = self.streams.asked(handler, request, id)
         order = origin.order
@@ -403,6 +403,8 @@ class Dispatcher:
             request.step.end(self.batch.now, error.code)
         route.metrics.failed += 1
         route.last_error = f"{error.code}: {error.explained}"
+        if request.unanswered(error):
+            return
         if isinstance(error, BadResponse):
             error = BadResponse()  # the details are for the operator and the handler's author, not for the sender
         self.reports.note(envelope, error)

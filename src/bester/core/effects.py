@@ -130,6 +130,8 @@ class AskRemote(Struct):
     """The request's frame between its id and its data."""
     data: Data
     dry: bool
+    guards: bool = False
+    """Whether a guard is asked, whose verdict comes back."""
     order: int = 0
     """The number of the sender's order, if the answer may be carried out there; else 0."""
     epoch: int = 0
@@ -161,6 +163,16 @@ class Share(Struct):
     delivery: Delivery
 
 
+class HoldBack(Struct):
+    """Keep a message until somebody consents to it; then call ``Gates.held_back``."""
+
+    number: int
+    request: Request
+    holder: str | None
+    """The account that may consent; None: the operators."""
+    guard: str
+
+
 class TellNode(Struct):
     """Tell another node the outcome of its request."""
 
@@ -186,5 +198,6 @@ Effect = (
     | TellHandler
     | TellPart
     | Share
+    | HoldBack
     | TellNode
 )

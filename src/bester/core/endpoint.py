@@ -89,6 +89,28 @@ class Peer(Endpoint):
         """The name that it proved, or None."""
 
 
+class Consented(Endpoint):
+    """The sender of one message that was held, and that its holder has consented to.
+
+    Args:
+        scope, user, server, verified: the sender, as handlers are told it.
+        id: identifies the message, which is a ``once`` message.
+        writer: takes its report.
+    """
+
+    __slots__ = ("name",)
+
+    scope = "consented"
+
+    def __init__(
+        self, scope: str, user: str | None, server: str | None, verified: bool, id: str, writer: Any = None
+    ) -> None:
+        super().__init__(frames.origin_part(scope, user, server, verified), writer)
+        self.sender = f"held {id}".encode()
+        self.name = user or server or ""
+        """The account or the server, for people."""
+
+
 class NodePeer(Endpoint):
     """Another node of this server, as a sender of requests to this one."""
 

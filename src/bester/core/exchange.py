@@ -49,7 +49,7 @@ from bester.core.dispatch import Dispatcher
 from bester.core.gate import Gates
 from bester.core.limits import Limits
 from bester.core.metrics import Drop
-from bester.core.model import Relayed
+from bester.core.model import Envelope, Relayed
 from bester.core.once import OnceMemory
 from bester.core.parts import Parts
 from bester.core.presence import Presence
@@ -57,7 +57,7 @@ from bester.core.redelivery import Redelivery
 from bester.core.remote import RemoteRequests
 from bester.core.replay import MailboxReplay
 from bester.core.reports import Reports
-from bester.core.routing import AttachedHandler, Request
+from bester.core.routing import AttachedHandler, Question, Request
 from bester.core.streams import Streams
 from bester.core.tap import Taps
 from bester.core.traces import Traces
@@ -198,6 +198,8 @@ class Exchange:
                 route.tap.forget(request)  # what is left of it is no outcome of the handler's own
             elif route.tap.answered(request, message):
                 return
+        if not envelope.untracked and self._verdict(envelope, request, message):
+            return
         try:
             if message.header.status != "0":
                 check_status(message.header)
@@ -210,6 +212,18 @@ class Exchange:
             self.commands.carry_out(request, commands, message)
         else:
             self.remote.answered(envelope, request, commands, message)
+
+    def _verdict(self, envelope: Envelope, request: Request, message: HandlerMessage) -> bool:
+        """Takes an answer that is a guard's verdict; returns whether it is one."""
+        if isinstance(request, Question):
+            assert request.judge is not None
+            request.judge(request, message, None)
+        elif isinstance(envelope, Relayed) and envelope.guards and not _refuses(message):
+            request.route.metrics.took(self.batch.now - request.since)
+            self.remote.answered(envelope, request, [], message)
+        else:
+            return False
+        return True
 
     # -- the batch -----------------------------------------------------------------------------------------------
 
@@ -233,5 +247,14 @@ class Exchange:
     def sweep(self) -> None:
         """Looks at all deadlines; called a few times a second."""
         self.dispatcher.sweep()
+        self.gates.sweep()
         self.deliveries.sweep()
         self.remote.sweep()
+
+
+def _refuses(message: HandlerMessage) -> bool:
+    try:
+        check_status(message.header)
+    except HandlerFailed:
+        return True
+    return False

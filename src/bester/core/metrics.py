@@ -144,6 +144,8 @@ class Drop(enum.Enum):
     FRAME_AFTER_END = "frame", "afterEnd"
     FRAME_INCOMPLETE = "frame", "incomplete"
     FRAME_UNSENT = "frame", "connectionGone"
+    HELD_EXPIRED = "held", "expired"
+    HELD_REFUSED = "held", "refused"
     LETTER_CLEARED = "letter", "accountGone"
     LETTER_EXPIRED = "letter", "expired"
     LETTER_OVER_SHARE = "letter", "share"

@@ -63,6 +63,8 @@ class Relayed(Envelope, gc=False, eq=False):
     """The number by which that node knows it."""
     head: bytes = b""
     """The request's frame between its id and its data."""
+    guards: bool = False
+    """Whether it asks a guard; then the answer goes back, and is not looked at here."""
     order: int = 0
     """The number of its sender's order; 0 if the answer must go back."""
     epoch: int = 0

@@ -123,8 +123,9 @@ class Parts:
         self.batch.release(envelope.origin, request.size)
         if request.step is not None:
             request.step.end(self.batch.now, Cancelled.code)
-        self.reports.note(envelope, Cancelled())
-        self.reports.step_done(envelope)
+        if not request.unanswered(Cancelled()):
+            self.reports.note(envelope, Cancelled())
+            self.reports.step_done(envelope)
 
 
 class _Cancelled:

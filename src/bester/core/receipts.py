@@ -15,7 +15,7 @@ MAX_REPORT_BYTES = 16 * 1024
 """The largest report that is kept whole until it is decoded, outside of the event loop."""
 MAX_NAMES = 20
 """How many recipients of one message are told by name."""
-STATUSES = ("delivered", "stored", "sent", "queued", "skipped", "failed")
+STATUSES = ("delivered", "stored", "sent", "queued", "skipped", "held", "failed")
 
 
 class Receipts:

@@ -69,6 +69,7 @@ class RemoteRequests:
         data: Data,
         *,
         dry: bool = False,
+        guards: bool = False,
         order: int = 0,
         epoch: int = 0,
         parts: int = -1,
@@ -82,6 +83,7 @@ class RemoteRequests:
             head: the request's frame between its id and its data.
             data: the data of the message.
             dry: whether it is a dry run.
+            guards: whether the handler is asked as a guard.
             order, epoch: the sender's order, if the answer may be carried out here.
             parts: how many parts of an answer are granted, which all go back; -1 if it must be one answer.
         """
@@ -97,6 +99,7 @@ class RemoteRequests:
             trace="relayed",
             number=number,
             head=head,
+            guards=guards,
             order=order,
             epoch=epoch,
         )

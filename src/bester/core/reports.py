@@ -16,7 +16,7 @@ from bester.core.once import OnceMemory, OnceRecord
 from bester.core.receipts import MAX_NAMES, MAX_REPORT_BYTES, Entry, Large, Receipts, counts_of
 from bester.core.streams import Streams
 from bester.core.traces import Traces
-from bester.errors import BesterError
+from bester.errors import BesterError, Dropped
 from bester.protocol import frames
 
 
@@ -164,6 +164,8 @@ class Reports:
             fields = b',"route":' + trail.as_json(self.server_name, results)
             if trail.dry:
                 results = None
+        if isinstance(error, Dropped):
+            error = None  # its sender must not see it
         frame = frames.report(envelope.id, error, results, envelope.data, fields)
         record = envelope.once
         if record is None:
@@ -237,8 +239,8 @@ class Reports:
     def _keep_receipt(self, envelope: Envelope, report: bytes) -> None:
         """Appends a receipt, undecoded: decoding is left to a thread, so that this costs next to nothing."""
         large: Large | None = None
-        if len(report) > MAX_REPORT_BYTES:
-            error = envelope.error
+        error = envelope.error
+        if len(report) > MAX_REPORT_BYTES or isinstance(error, Dropped):
             told = (error.code, error.explained) if error is not None else None
             large = Large(told, counts_of(report), (envelope.results or [])[:MAX_NAMES])
             report = b""

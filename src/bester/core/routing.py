@@ -64,6 +64,36 @@ class Request(Struct, gc=False, eq=False):
     epoch: int = 0
     """The epoch of its sender's order, while another node is asked that may carry out the answer; else 0."""
 
+    def header_part(self, trace: str, parts: int = -1) -> bytes:
+        """Returns the optional members of its header (:func:`bester.protocol.frames.request_part`)."""
+        trail = self.envelope.trail
+        return frames.request_part(trace, trail is not None and trail.dry, parts)
+
+    def unanswered(self, error: BesterError | None) -> bool:
+        """Takes that there is no answer; without an error, because nobody takes part in dry runs. Returns whether there
+        is nothing to report, as with a question."""
+        return False
+
+
+class Question(Request, gc=False, eq=False):
+    """A request that asks a guard about a message (:mod:`bester.core.gate`)."""
+
+    guards: str = ""
+    """The type of the message."""
+    number: int = 0
+    timeout_s: float = 0.0
+    judge: Callable[[Question, HandlerMessage | None, BesterError | None], None] | None = None
+    """Takes the guard's answer, or why there is none; neither if the guard takes no part in dry runs."""
+
+    def header_part(self, trace: str, parts: int = -1) -> bytes:
+        trail = self.envelope.trail
+        return frames.request_part(trace, trail is not None and trail.dry, parts, self.guards)
+
+    def unanswered(self, error: BesterError | None) -> bool:
+        assert self.judge is not None
+        self.judge(self, None, error)
+        return True
+
 
 class AttachedHandler(Endpoint):
     """A handler process's connection: requests go to it, answers and pushes come from it."""
@@ -285,6 +315,15 @@ class TypeRoute:
         """Drops a queue that has neither waiting nor outstanding requests."""
         if not queue.waiting and not queue.busy:
             self.queues.pop(queue.key, None)
+
+    def withdraw_one(self, request: Request) -> bool:
+        """Removes a request that waits; returns whether it did."""
+        queue = self.queues.get(request.envelope.origin)
+        if queue is None or request not in queue.waiting:
+            return False
+        queue.waiting.remove(request)
+        self._forget_if_empty(queue)
+        return True
 
     def waiting_since(self, before: float) -> list[Request]:
         """Removes and returns the requests that have waited since before a time."""

@@ -35,5 +35,20 @@ class TypeRules:
     """The commands that its handlers may use, as :func:`bester.protocol.answers.commands_of` takes them."""
 
 
+@dataclass(frozen=True, slots=True)
+class GuardRule:
+    """A guard, and the messages that it is asked about (docs/protocol.md, section 3.7)."""
+
+    guard: str
+    """The type that it serves."""
+    types: frozenset[str] | None = None
+    """None: all types but those of guards."""
+    senders: frozenset[str] = frozenset()
+    """Of ``clients``, ``servers`` and ``strangers``; empty: all senders."""
+    timeout_s: float = 5.0
+    passes_on_failure: bool = False
+    """Whether a message passes if the guard gives no verdict; else it is rejected."""
+
+
 OTHERS = ""
 """The key of the types that the configuration does not name, where rules are given by type; no type has this name."""

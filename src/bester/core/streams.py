@@ -13,7 +13,7 @@ from bester.core.batch import Batch
 from bester.core.effects import TellHandler
 from bester.core.endpoint import Endpoint
 from bester.core.model import Envelope
-from bester.core.routing import AttachedHandler, RemoteHandler, Request
+from bester.core.routing import AttachedHandler, Question, RemoteHandler, Request
 from bester.errors import BadResponse, IdConflict
 from bester.protocol import frames
 from bester.protocol.messages import MAX_PARTS
@@ -113,7 +113,7 @@ class Streams:
     def asked(self, handler: AttachedHandler, request: Request, id: str) -> int:
         """A request is written; returns the credit that it takes along, or -1 if its answer must not come in parts."""
         stream = self._by_envelope.get(request.envelope)
-        if stream is None or stream.request is not None or not handler.parts:
+        if stream is None or stream.request is not None or not handler.parts or isinstance(request, Question):
             return -1
         stream.request = request
         stream.request_id = id

@@ -146,6 +146,27 @@ class Drop(Struct):
     dead: bool | None = None
 
 
+class HeldPage(Struct):
+    after: int = 0
+    limit: int = 100
+    operators: bool = False
+
+
+class Consent(Struct):
+    ids: list[int] | None = None
+    user: str | None = None
+    server: str | None = None
+    always: bool = False
+    operators: bool = False
+
+
+class Refusal(Struct):
+    ids: list[int] | None = None
+    user: str | None = None
+    server: str | None = None
+    operators: bool = False
+
+
 def read_command(data: Raw) -> tuple[str, Raw]:
     """Returns a builtin message's command and its arguments, an object.
 

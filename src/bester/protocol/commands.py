@@ -56,11 +56,30 @@ class Done(Command, frozen=True):
     """Sends nothing; equivalent to an empty answer."""
 
 
+class Verdict(Command, frozen=True):
+    """The base of a guard's answers about a message (docs/protocol.md, section 3.7); only a guard may give one."""
+
+
+class Accept(Verdict, frozen=True):
+    """Lets the message pass; ``Done`` and no command say the same."""
+
+
+class Drop(Verdict, frozen=True):
+    """Drops the message; its sender is told that all is well."""
+
+
+class Hold(Verdict, frozen=True):
+    """Has the message kept until somebody consents to it."""
+
+    account: str | None = None
+    """The account that may consent; None: the operators."""
+
+
 Response = Command | Sequence[Command] | None
 """A handler's answer: a command, several commands (executed in order), or nothing."""
 
 
-KINDS = frozenset((SendClients, SendServers, SendHandler, Reply, Done))
+KINDS = frozenset((SendClients, SendServers, SendHandler, Reply, Done, Accept, Drop, Hold))
 """The classes of commands."""
 
 

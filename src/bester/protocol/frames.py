@@ -183,17 +183,20 @@ def relayed_request(id: str, head: bytes, data: Data, parts: int = -1) -> bytes:
     return frame(b'{"header":{"messageType":"request","id":"', id.encode(), head, data, b"}}")
 
 
-def request_part(trace: str, dry_run: bool = False, parts: int = -1) -> bytes:
+def request_part(trace: str, dry_run: bool = False, parts: int = -1, guards: str = "") -> bytes:
     """Returns the optional members of a request's header.
 
     Args:
         trace: its traceparent.
         dry_run: whether it is a dry run.
         parts: how many parts of an answer are granted (section 6.7); -1 if it must have one answer.
+        guards: the type of the message about which it asks a guard.
     """
     more = b',"dryRun":true' if dry_run else b""
     if parts >= 0:
         more += b',"parts":%d' % parts
+    if guards:
+        more += b',"guards":' + encode_text(guards)
     return b',"traceparent":' + encode_text(trace) + more
 
 

@@ -84,6 +84,8 @@ class Request(RefusingData, eq=False):
     """Whether this is a dry run: the handler must have no effects other than its answer."""
     traceparent: str = ""
     """The W3C trace that the message belongs to; the server passes it on with every message that the answer causes."""
+    guards: str = ""
+    """The type of the message about which a guard is asked; empty if the handler is not asked as a guard."""
     request_id: str = ""
     """Matches the answer to the request; has no meaning for handlers."""
     parts: int | None = None
@@ -113,6 +115,7 @@ class _RequestHeader(Struct, gc=False, rename="camel"):
     dry_run: bool = False
     traceparent: str = ""
     parts: int | None = None
+    guards: str = ""
 
 
 class _RequestPayload(Struct, gc=False):
@@ -162,6 +165,7 @@ def decode_request(body: bytes) -> Request | None:
         header.hops,
         header.dry_run,
         header.traceparent,
+        header.guards,
         header.id,
         header.parts,
         raw=payload.data,

@@ -8,13 +8,17 @@ from typing import Any, Final
 from msgspec import UNSET
 
 from bester.protocol.commands import (
+    Accept,
     Command,
     Done,
+    Drop,
+    Hold,
     Reply,
     Response,
     SendClients,
     SendHandler,
     SendServers,
+    Verdict,
     commands_in,
 )
 from bester.protocol.frames import encode_text
@@ -55,12 +59,29 @@ def _done(command: Done) -> bytes:
     return b'"type":"done"'
 
 
+def _accept(command: Accept) -> bytes:
+    return b'"type":"accept"'
+
+
+def _drop(command: Drop) -> bytes:
+    return b'"type":"drop"'
+
+
+def _hold(command: Hold) -> bytes:
+    if command.account is not None and not isinstance(command.account, str):
+        raise TypeError(f"the account of hold must be a string or None, not {command.account!r:.200}")
+    return b'"type":"hold","data":' + (encode_text(command.account) if command.account is not None else b"null")
+
+
 _WRITERS: Final[dict[type[Command], Callable[[Any], bytes]]] = {
     SendClients: _send_clients,
     SendServers: _send_servers,
     SendHandler: _send_handler,
     Reply: _reply,
     Done: _done,
+    Accept: _accept,
+    Drop: _drop,
+    Hold: _hold,
 }
 """Encodes a command without its payload, as members of a JSON object."""
 _NOTHING_TO_DO: Final = b'"command":{"type":"done"}'
@@ -95,6 +116,8 @@ def encode_response(response: Response, own: Data, default_type: str | None = No
         write = _WRITERS[type(response)]
     if write is _done:
         return _NOTHING_TO_DO, None, b""
+    if isinstance(response, Verdict):
+        return b'"command":{' + write(response) + b"}", None, b""
     command: Any = response
     what = _REPLY if write is _reply else b'"command":{' + write(command) + b"}"
     type_name = default_type if write is _send_handler else command.type or default_type

@@ -15,6 +15,7 @@ from bester.core.effects import (
     Deposit,
     Finished,
     Forward,
+    HoldBack,
     Pause,
     PresenceChanged,
     ReadMailbox,
@@ -32,6 +33,7 @@ from bester.core.metrics import Drop
 from bester.server.connections.connection import Stop
 from bester.server.federation.federation import Federation
 from bester.server.handlers.classic import ClassicCalls
+from bester.server.held import HeldMessages
 from bester.server.mailboxes import Mailboxes
 from bester.server.ports import RemoteEffects
 from bester.server.runtime import Runtime
@@ -47,6 +49,7 @@ class Effects:
         classic: calls handlers in the classic form.
         federation: sends to other servers.
         mailboxes: keeps messages and what became of them.
+        held: keeps messages until somebody consents to them.
         cluster: the other nodes, which come first where a message may be for them.
     """
 
@@ -56,6 +59,7 @@ class Effects:
         classic: ClassicCalls,
         federation: Federation,
         mailboxes: Mailboxes,
+        held: HeldMessages,
         cluster: RemoteEffects,
     ) -> None:
         self._runtime = runtime
@@ -74,6 +78,7 @@ class Effects:
             ReadMailbox: mailboxes.read_mailbox,
             Recall: self._recall,
             Remember: mailboxes.remember,
+            HoldBack: held.hold_back,
             Pause: self._pause,
             Resume: self._resume,
             CutOff: self._cut_off,

@@ -126,7 +126,7 @@ class Mailboxes:
 
     async def clear(self, username: str) -> int:
         """Removes all mail of an account that is gone, and returns how many letters there were."""
-        removed = await self.store.clear_mailbox(username)
+        removed = await self.store.clear_mailbox(username) + await self.store.clear_held(username)
         while dead := await self.store.list_queue(account_queue(username), limit=_DEAD_PAGE):
             await self.store.remove_sent([row.position for row in dead])
             removed += len(dead)

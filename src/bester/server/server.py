@@ -29,6 +29,7 @@ from bester.server.federation.ports import OnlyNode, PeerLeases
 from bester.server.handlers.classic import ClassicCalls
 from bester.server.handlers.descriptions import Descriptions
 from bester.server.handlers.processes import Supervisor
+from bester.server.held import HeldMessages
 from bester.server.mailboxes import Mailboxes
 from bester.server.ports import Alone, Cluster
 from bester.server.runtime import Runtime
@@ -83,6 +84,7 @@ class Server:
             self._bus = Bus(bus_options(config.cluster), f"{config.server.name} {name}")
         account_store, self.messages = make_stores(config, runtime.store_lost, self._bus)
         self.mailboxes = Mailboxes(runtime, self.messages, account_store)
+        self.held = HeldMessages(runtime, self.messages, account_store, shared=self._bus is not None)
         self.accounts = AccountService(runtime, account_store, self.mailboxes)
         self.timekeeping = Timekeeping(runtime, self.messages)
         self.supervisor = Supervisor(runtime)
@@ -111,6 +113,7 @@ class Server:
             messages=self.messages,
             accounts=self.accounts,
             mailboxes=self.mailboxes,
+            held=self.held,
             federation=self.federation,
             supervisor=self.supervisor,
             descriptions=self.descriptions,
@@ -151,12 +154,13 @@ class Server:
         """Registers what services do at the end of a turn, in a sweep, and at a reload."""
         runtime = self.runtime
         runtime.on_problems(self.watch.look_soon)
-        self.effects = Effects(runtime, self.classic, self.federation, self.mailboxes, self.cluster)
+        self.effects = Effects(runtime, self.classic, self.federation, self.mailboxes, self.held, self.cluster)
         runtime.at_turn_end(self.effects.flush)
         for sweep in (
             self.classic.sweep,
             self.limits.sweep,
             self.mailboxes.sweep,
+            self.held.sweep,
             self.receipts.sweep,
             self.tracing.sweep,
             self.timekeeping.sweep,
@@ -170,6 +174,7 @@ class Server:
             self.supervisor.reconfigure,
             self.descriptions.reconfigure,
             self.federation.reconfigure,
+            self.held.reconfigure,
             self.connections.reconfigure,
         ):
             runtime.on_reload(reconfigure)
@@ -217,6 +222,7 @@ class Server:
         await self.messages.open()
         await self.timekeeping.open()
         await self.accounts.open()
+        await self.held.open()
         if self.node is not None:
             await self.node.leases.open()
         self.receipts.open()

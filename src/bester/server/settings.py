@@ -7,7 +7,7 @@ from dataclasses import replace
 from bester.config import Config, HandlerConfig, ListenerConfig
 from bester.config.handlers import CommandName
 from bester.core.limits import Limits
-from bester.core.rules import OTHERS, Allow, TypeRules
+from bester.core.rules import OTHERS, Allow, GuardRule, TypeRules
 from bester.errors import InvalidName
 from bester.net.listeners import Listener, Tcp4Listener, Tcp6Listener, TlsListener, UnixListener
 from bester.protocol.answers import COMMANDS
@@ -50,6 +50,20 @@ def _rules(handler: HandlerConfig) -> TypeRules:
         allow=None if frozenset(handler.allow) >= EVERYONE else _allow(handler.allow),
         may=_may(handler.may),
     )
+
+
+def guard_rules(config: Config) -> list[GuardRule]:
+    """Returns the guards, in their order."""
+    return [
+        GuardRule(
+            entry.guard,
+            frozenset(entry.for_.types) if entry.for_.types is not None else None,
+            frozenset(entry.for_.from_ or ()),
+            entry.timeout,
+            entry.on_failure == "accept",
+        )
+        for entry in config.handlers.guards
+    ]
 
 
 def _may(names: tuple[CommandName, ...]) -> dict[str, type]:

@@ -149,4 +149,6 @@ OUTGOING = Table(
     ("destination", "message_id"),
     "created, dead, tries, next_try, last_error, hops, trace, type, data",
 )
+TRUST = Table("trust", ("holder", "sender"), ("", ""), (), "created")
+HELD = Table("held", ("position",), (0,), ("holder", "id"), "created, released, head, data")
 ONCE = Table("once", ("created", "key"), (float("-inf"), b""), (), "digest, report")

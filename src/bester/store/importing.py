@@ -19,7 +19,8 @@ import msgspec
 from bester.bus.connection import Bus
 from bester.clock import JUMP_S, SteadyClock
 from bester.errors import AccountExists, BadConfiguration
-from bester.store.import_source import ACCOUNTS, LETTERS, ONCE, OUTGOING, Row, Source, Table
+from bester.store.held import HeldHead, HeldMessage
+from bester.store.import_source import ACCOUNTS, HELD, LETTERS, ONCE, OUTGOING, TRUST, Row, Source, Table
 from bester.store.jetstream.accounts import JetStreamAccounts
 from bester.store.jetstream.messages import JetStreamMessages
 from bester.store.jetstream.names import Names
@@ -33,6 +34,7 @@ OVERHEAD_BYTES = 64 * 1024
 """How much the streams add to a message, at most."""
 
 _roles = msgspec.json.Decoder(tuple[str, ...])
+_head = msgspec.json.Decoder(HeldHead)
 
 
 @dataclass(slots=True)
@@ -44,6 +46,8 @@ class Imported:
     letters: int = 0
     waiting: int = 0
     dead: int = 0
+    held: int = 0
+    trusted: int = 0
     once: int = 0
     expired: int = 0
     """Letters that were too old to be moved."""
@@ -57,13 +61,15 @@ class Imported:
     @property
     def rows(self) -> int:
         """How many rows were moved, or passed over."""
-        return self.accounts + self.letters + self.waiting + self.dead + self.once + self.expired + self.others
+        queued = self.waiting + self.dead + self.held + self.trusted
+        return self.accounts + self.letters + queued + self.once + self.expired + self.others
 
     def __str__(self) -> str:
         told = [
             f"{self.accounts} accounts with {self.tokens} tokens",
             f"{self.letters} letters",
             f"{self.waiting} messages that wait for other servers and {self.dead} that were given up",
+            f"{self.held} messages that are held for consent",
             f"{self.once} outcomes of once messages",
         ]
         text = ", ".join(told)
@@ -120,6 +126,8 @@ class Import:
             await self._move(ACCOUNTS, self._put_accounts)
             await self._move(LETTERS, self._put_letters)
             await self._move(OUTGOING, self._put_outgoing)
+            await self._move(TRUST, self._put_trust)
+            await self._move(HELD, self._put_held)
             await self._move(ONCE, self._put_once)
         finally:
             await self._accounts.close()
@@ -199,6 +207,18 @@ class Import:
         dead_ones = sum(row.dead for row in rows)
         self.result.dead += dead_ones
         self.result.waiting += len(rows) - dead_ones
+
+    async def _put_trust(self, page: list[Row]) -> None:
+        for holder, sender, _ in page:
+            await self._messages.restore_trust(holder, sender)
+        self.result.trusted += len(page)
+
+    async def _put_held(self, page: list[Row]) -> None:
+        for _, holder, id, created, released, head, data in page:
+            self._check_size(len(data))
+            message = HeldMessage(id, holder, _head.decode(head), data)
+            await self._messages.restore_held(message, created + self._shift_s, released=bool(released))
+        self.result.held += len(page)
 
     async def _put_once(self, page: list[Row]) -> None:
         records = [(Remembered(key, digest, report), created + self._shift_s) for created, key, digest, report in page]

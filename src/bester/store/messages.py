@@ -1,4 +1,4 @@
-"""Mailboxes, the outbox and the records of ``once`` messages, in the embedded database."""
+"""Mailboxes, the outbox, what is held for consent, and the records of ``once`` messages, in the embedded database."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from bester.store.mailboxes import SqliteMailboxes, allocate_positions, delete_l
 from bester.store.once import SqliteOnce
 from bester.store.outbox import SqliteOutbox
 from bester.store.ports import Letter, account_queue
+from bester.store.sqlite_held import SqliteHeld
 
 _BURY = """INSERT OR IGNORE INTO outgoing
     (position, destination, message_id, created, dead, tries, last_error, hops, size, trace, type, data)
     VALUES (?, ?, ?, ?, 1, ?, ?, 0, ?, '', ?, ?)"""
 
 
-class SqliteMessages(SqliteMailboxes, SqliteOutbox, SqliteOnce):
+class SqliteMessages(SqliteMailboxes, SqliteOutbox, SqliteHeld, SqliteOnce):
     """A :class:`~bester.store.ports.MessageStore` in a database, which other stores may share."""
 
     async def restore_clock(self, clock: SteadyClock) -> None:

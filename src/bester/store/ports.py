@@ -15,6 +15,7 @@ import msgspec
 
 from bester.clock import SteadyClock
 from bester.errors import MailboxFull
+from bester.store.held import HeldStore
 
 MAX_TOKENS = 100
 """How many tokens an account has; a new one replaces the oldest."""
@@ -215,8 +216,8 @@ class Remembered(msgspec.Struct, frozen=True):
     """The report's complete frame."""
 
 
-class MessageStore(Protocol):
-    """Mailboxes, the outbox, and the records of ``once`` messages (docs/protocol.md, section 4).
+class MessageStore(HeldStore, Protocol):
+    """Mailboxes, the outbox, what is held for consent, and ``once`` records (docs/protocol.md, section 4).
 
     A change is on disk when its method returns. Methods for several items take and return them in order. They may be
     called again before an earlier call has returned, and take effect in the order of the calls. In addition to the

@@ -85,5 +85,29 @@ MIGRATIONS = (
         "DROP INDEX letter_by_delivery_id",
         "CREATE UNIQUE INDEX letter_by_delivery_id ON letter (delivery_id, username)",
     ),
+    # Messages that wait for consent. The holder is an account, or "" for the operators.
+    (
+        "INSERT INTO position VALUES ('held', 0)",
+        """CREATE TABLE held (
+            position INTEGER PRIMARY KEY NOT NULL,
+            holder TEXT NOT NULL,
+            sender TEXT NOT NULL,
+            released INTEGER NOT NULL DEFAULT 0,
+            id TEXT NOT NULL UNIQUE,
+            created REAL NOT NULL,
+            size INTEGER NOT NULL,
+            head BLOB NOT NULL, -- JSON
+            data BLOB NOT NULL
+        )""",
+        "CREATE INDEX held_by_holder ON held (holder, released, sender, position, size)",
+        "CREATE INDEX held_released ON held (position) WHERE released = 1",
+        "CREATE INDEX held_by_created ON held (created) WHERE released = 0",
+        """CREATE TABLE trust (
+            holder TEXT NOT NULL,
+            sender TEXT NOT NULL,
+            created REAL NOT NULL,
+            PRIMARY KEY (holder, sender)
+        ) WITHOUT ROWID""",
+    ),
 )
 """New migrations are only appended: there are files of every earlier version, and a test covers each."""

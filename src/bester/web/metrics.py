@@ -116,6 +116,10 @@ class Metrics(Collector):
             "Messages given to a session again, unacknowledged",
             counters.given_again,
         )
+        verdicts = CounterMetricFamily("bester_guard_verdicts", "Verdicts of guards", labels=["guard", "verdict"])
+        for (guard, verdict), count in sorted(exchange.gates.verdicts.items()):
+            verdicts.add_metric([guard, verdict], count)
+        yield verdicts
         dropped = CounterMetricFamily("bester_dropped", "What was thrown away", labels=["what", "cause"])
         for what, causes in numbers.dropped(self._services).items():
             for cause, count in causes.items():

@@ -22,11 +22,13 @@ from bester.net.peers import Remote
 from bester.protocol import frames
 from bester.protocol.builtin import (
     AccountName,
+    Consent,
     Credentials,
     DescribedTypes,
     Drop,
     HandledType,
     HandlerOutput,
+    HeldPage,
     NewAccount,
     NoArgs,
     OneServer,
@@ -35,6 +37,7 @@ from bester.protocol.builtin import (
     QueueEntry,
     QueuePage,
     Record,
+    Refusal,
     Reload,
     Retry,
     Roles,
@@ -44,12 +47,13 @@ from bester.protocol.builtin import (
     read_command,
 )
 from bester.protocol.messages import Payload
-from bester.server.admin import descriptions, handlers, lookup, queue, servers
+from bester.server.admin import descriptions, handlers, held, lookup, queue, servers
 from bester.server.admin.queue import server_key
 from bester.server.admin.recordings import Reader
 from bester.server.admin.services import AdminServices
 from bester.server.admin.status import look
 from bester.server.handlers.processes import KEPT_LINES
+from bester.store.held import OPERATORS
 
 log = logging.getLogger("bester.commands")
 
@@ -124,6 +128,18 @@ class CommandCall:
             return [name for name, command in COMMANDS.items() if not command.session]
         return [name for name, command in COMMANDS.items() if not command.admin or ADMIN in session.roles]
 
+    def holder(self, operators: bool) -> str:
+        """Returns for whom the caller consents: for the operators, or for its account.
+
+        Raises:
+            NotAllowed: it is none of the operators.
+        """
+        if self.session is None or (operators and ADMIN in self.session.roles):
+            return OPERATORS
+        if operators:
+            raise NotAllowed("operators are accounts of role admin")
+        return self.session.username
+
     @property
     def its_session(self) -> Session:
         assert self.session is not None
@@ -177,6 +193,19 @@ async def _describe(call: CommandCall, args: DescribedTypes) -> object:
 
 async def _server_info(call: CommandCall, _: NoArgs) -> object:
     return await call.status.server_info()
+
+
+async def _list_held(call: CommandCall, args: HeldPage) -> object:
+    return await held.listed(call.services, call.holder(args.operators), args.after, args.limit)
+
+
+async def _release(call: CommandCall, args: Consent) -> object:
+    holder = call.holder(args.operators)
+    return await held.release(call.services, holder, args.ids, args.user, args.server, always=args.always)
+
+
+async def _refuse(call: CommandCall, args: Refusal) -> object:
+    return await held.refuse(call.services, call.holder(args.operators), args.ids, args.user, args.server)
 
 
 # -- for operators ----------------------------------------------------------------------------------------------
@@ -313,6 +342,9 @@ COMMANDS: dict[str, Command] = {
     "listTypes": Command(NoArgs, _list_types, help="the types that have a handler"),
     "describe": Command(DescribedTypes, _describe, help="what the handlers say of their types"),
     "serverInfo": Command(NoArgs, _server_info, help="clients, listeners, the administrator's information"),
+    "listHeld": Command(HeldPage, _list_held, help="what guards hold until this account consents"),
+    "release": Command(Consent, _release, help="consent to held messages, or to a sender"),
+    "refuse": Command(Refusal, _refuse, help="remove held messages, or end the trust in a sender"),
     "listClients": Command(SomeClients, _list_clients, admin=True, help="the sessions, by account"),
     "kick": Command(AccountName, _kick, admin=True, help="end an account's sessions"),
     "addAccount": Command(NewAccount, _add_account, admin=True, help="make an account"),

@@ -14,6 +14,7 @@ from bester.server.federation.federation import Federation
 from bester.server.handlers.classic import ClassicCalls
 from bester.server.handlers.descriptions import Descriptions
 from bester.server.handlers.processes import Supervisor
+from bester.server.held import HeldMessages
 from bester.server.mailboxes import Mailboxes
 from bester.server.ports import Cluster
 from bester.server.runtime import Runtime
@@ -66,6 +67,7 @@ class AdminServices:
     messages: MessageStore
     accounts: AccountService
     mailboxes: Mailboxes
+    held: HeldMessages
     federation: Federation
     supervisor: Supervisor
     descriptions: Descriptions

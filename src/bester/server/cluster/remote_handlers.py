@@ -49,7 +49,7 @@ class RemoteHandlers:
         """Asks another node."""
         self.count += 1
         self._asked[effect.number] = effect.handler
-        note = Ask(effect.type, len(effect.head), effect.dry, effect.order, effect.epoch, effect.parts)
+        note = Ask(effect.type, len(effect.head), effect.dry, effect.order, effect.epoch, effect.parts, effect.guards)
         self._batcher.to_node(effect.handler.node, Kind.ASK, effect.number, note, effect.head, effect.data)
 
     def tell_handler(self, effect: TellHandler) -> None:
@@ -157,7 +157,16 @@ class RemoteHandlers:
         ask = read(note, Ask)
         head, data = body[: ask.head], Raw(body[ask.head :])
         self._runtime.exchange.remote.ask(
-            node, number, ask.type, head, data, dry=ask.dry, order=ask.order, epoch=ask.epoch, parts=ask.parts
+            node,
+            number,
+            ask.type,
+            head,
+            data,
+            dry=ask.dry,
+            guards=ask.guards,
+            order=ask.order,
+            epoch=ask.epoch,
+            parts=ask.parts,
         )
 
     def more(self, node: NodePeer, number: int, note: bytes) -> None:

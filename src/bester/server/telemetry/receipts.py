@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from bester.clock import wall_time
-from bester.core.endpoint import Endpoint, Peer
+from bester.core.endpoint import Consented, Endpoint, Peer
 from bester.core.receipts import MAX_NAMES, Entry
 from bester.core.routing import AttachedHandler
 from bester.core.session import Session
@@ -158,6 +158,6 @@ def sender_of(origin: Endpoint) -> str:
     """Returns the proven name of a sender: an account, a server, or ``handler NAME``; "" if it has none."""
     if isinstance(origin, Session):
         return origin.username
-    if isinstance(origin, Peer):
+    if isinstance(origin, Peer | Consented):
         return origin.name or ""
     return f"handler {origin.name}" if isinstance(origin, AttachedHandler) else ""

@@ -1,4 +1,4 @@
-"""Mailboxes, the outbox and the records of ``once`` messages, in JetStream."""
+"""Mailboxes, the outbox, what is held for consent, and the records of ``once`` messages, in JetStream."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from bester.bus.connection import Bus
 from bester.clock import JUMP_S, SteadyClock, wall_time
+from bester.store.jetstream.held import JetStreamHeld
 from bester.store.jetstream.mailboxes import JetStreamMailboxes
 from bester.store.jetstream.names import Names
 from bester.store.jetstream.once import JetStreamOnce
@@ -17,7 +18,7 @@ from bester.store.ports import Letter, Outgoing, Queued, account_queue
 log = logging.getLogger("bester.clock")
 
 
-class JetStreamMessages(JetStreamMailboxes, JetStreamOutbox, JetStreamOnce):
+class JetStreamMessages(JetStreamMailboxes, JetStreamOutbox, JetStreamHeld, JetStreamOnce):
     """A :class:`~bester.store.ports.MessageStore` for a cluster.
 
     Args:
@@ -32,8 +33,9 @@ class JetStreamMessages(JetStreamMailboxes, JetStreamOutbox, JetStreamOnce):
     ) -> None:
         JetStreamMailboxes.__init__(self, bus, names, layout, clock)
         JetStreamOutbox.__init__(self, bus, names, layout.replicas)
+        JetStreamHeld.__init__(self, bus, names, layout.replicas)
         JetStreamOnce.__init__(self, bus, names, layout)
-        self._streams = (self.letters, self.outgoing, self.tries, self.records)
+        self._streams = (self.letters, self.outgoing, self.tries, self.held, self.trust, self.records)
 
     async def open(self) -> None:
         for stream in self._streams:
