@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from msgspec import Raw
+from tests.certificates import self_signed
 
 from bester.config import parse
 from bester.errors import Fatal, all_kinds
@@ -26,6 +27,7 @@ from bester.protocol.framing import PREFIX, Framer, frame
 from bester.protocol.messages import decode_first, decode_message
 from bester.server.admin.commands import COMMANDS
 from bester.server.server import Server
+from bester.tls import verifying_context
 
 DOCUMENT = "docs/protocol.md"
 PATIENCE_S = 20.0
@@ -34,11 +36,13 @@ ROOT = Path(__file__).resolve().parents[2]
 _SAY = re.compile(r"(?P<who>[\w.]+) (?P<verb>sends|gets)(?:, whatever (?P<open>[\w.]+) is)?(?: (?P<json>\{.*))?\Z")
 _ATTACH = re.compile(r"(?P<who>\w+) attaches for (?P<type>\w+)\Z")
 _ACT = re.compile(r"(?P<who>[\w.]+) (?P<what>logs in|leaves|is closed)\Z")
-_ACCOUNT = re.compile(r"account: (?P<name>\w+), (?P<password>.+)\Z")
+_ACCOUNT = re.compile(r"(?P<role>handler )?account: (?P<name>\w+), (?P<password>.+)\Z")
 
 ACCEPTING = {"classic": "aSock", "l.example": "l.sock"}
 """Actors to whom the server connects, by their sockets."""
 SOCKETS = {"handler": "besterHandlers", "informer": "bInformer", "operator": "besterControl"}
+FAR = ("far", "other")
+"""Handlers that connect to ``handlers.tls``."""
 LISTENER = "listener.sock"
 
 
@@ -92,10 +96,14 @@ class Stage:
 
     def __init__(self, base: Path, policy: str) -> None:
         self.base = base
+        self.papers = self_signed(base, "j.example")
         configuration = {
             "server": {"name": "j.example"},
             "network": {"unix": {"address": LISTENER}},
-            "handlers": {"typeMap": {"afrikaans": {"unixDomainSocketPath": ACCEPTING["classic"]}}},
+            "handlers": {
+                "typeMap": {"afrikaans": {"unixDomainSocketPath": ACCEPTING["classic"]}},
+                "tls": {"port": 0, "address": "127.0.0.1", "certificate": "j.example.pem", "key": "j.example.key"},
+            },
             "accounts": {"registration": "firstUse"},
             "federation": {"policy": policy, "servers": {"l.example": {"address": "unix:" + ACCEPTING["l.example"]}}},
             "admin": {"info": {"contact": "admin@j.example"}},
@@ -130,6 +138,11 @@ class Stage:
             if who in ACCEPTING:
                 async with asyncio.timeout(PATIENCE_S):
                     self.actors[who] = await self.accepted[who].get()
+            elif who in FAR:
+                port = int(self.server.runtime.handler_urls[0].rpartition(":")[2])
+                trusting = verifying_context(self.papers.certificate)
+                pair = await asyncio.open_connection("127.0.0.1", port, ssl=trusting, server_hostname="j.example")
+                self.actors[who] = Actor(*pair)
             else:
                 path = self.base / SOCKETS.get(who, LISTENER)
                 self.actors[who] = Actor(*await asyncio.open_unix_connection(path))
@@ -155,7 +168,8 @@ class Stage:
             actor.send({"header": {"scope": "handler"}, "payload": {"type": "attach", "data": data}})
             assert (await actor.get())["header"]["status"] == "good"
         elif account := _ACCOUNT.match(step):
-            await self.server.accounts.add(account["name"], account["password"])
+            roles = ("handler",) if account["role"] else ()
+            await self.server.accounts.add(account["name"], account["password"], roles)
         elif act := _ACT.match(step):
             await self.act(act["who"], act["what"])
         else:

@@ -117,7 +117,7 @@ class Server:
             rates=self.rates,
             storage=self.storage,
             tracing=self.tracing,
-            web_expiry=self._web_expiry,
+            listener_expiries=self._listener_expiries,
             reload=self.reload,
         )
         self.cluster.answer_with(partial(answer, self.admin))
@@ -243,8 +243,8 @@ class Server:
         )
         return self._make_web(services, configured)
 
-    def _web_expiry(self) -> Expiry | None:
-        return self.sockets.web.expiry if self.sockets.web is not None else None
+    def _listener_expiries(self) -> list[Expiry]:
+        return self.sockets.expiries()
 
     async def wait(self) -> None:
         """Returns when the server's end has been asked for."""

@@ -73,7 +73,7 @@ class AdminServices:
     rates: Rates
     storage: Storage
     tracing: Tracing
-    web_expiry: Callable[[], Expiry | None]
+    listener_expiries: Callable[[], list[Expiry]]
     """Returns when the certificate of the listener ``web`` ends; None without one."""
     reload: Callable[[], Awaitable[dict[str, object]]]
     """Reads the configuration again; raises BadConfiguration if it is wrong, and then changes nothing."""
