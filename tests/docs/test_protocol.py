@@ -25,6 +25,7 @@ from bester.protocol import frames
 from bester.protocol.client import ClientConversation
 from bester.protocol.framing import PREFIX, Framer, frame
 from bester.protocol.messages import decode_first, decode_message
+from bester.protocol.stdio import read_answer
 from bester.server.admin.commands import COMMANDS
 from bester.server.server import Server
 from bester.tls import verifying_context
@@ -32,6 +33,7 @@ from bester.tls import verifying_context
 DOCUMENT = "docs/protocol.md"
 PATIENCE_S = 20.0
 ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTED = (ROOT / DOCUMENT).read_text(encoding="utf-8")
 
 _SAY = re.compile(r"(?P<who>[\w.]+) (?P<verb>sends|gets)(?:, whatever (?P<open>[\w.]+) is)?(?: (?P<json>\{.*))?\Z")
 _ATTACH = re.compile(r"(?P<who>\w+) attaches for (?P<type>\w+)\Z")
@@ -101,7 +103,10 @@ class Stage:
             "server": {"name": "j.example"},
             "network": {"unix": {"address": LISTENER}},
             "handlers": {
-                "typeMap": {"afrikaans": {"unixDomainSocketPath": ACCEPTING["classic"]}},
+                "typeMap": {
+                    "afrikaans": {"unixDomainSocketPath": ACCEPTING["classic"]},
+                    "lines": {"handlerBinary": self._program(), "transport": "stdio"},
+                },
                 "tls": {"port": 0, "address": "127.0.0.1", "certificate": "j.example.pem", "key": "j.example.key"},
             },
             "accounts": {"registration": "firstUse"},
@@ -112,6 +117,15 @@ class Stage:
         self.actors: dict[str, Actor] = {}
         self.accepted: dict[str, asyncio.Queue[Actor]] = {}
         self.sockets: list[asyncio.Server] = []
+
+    def _program(self) -> str:
+        """Writes a program that answers all lines with the document's example."""
+        path = self.base / "lines.sh"
+        example = re.search(r"this line is a whole answer:.*?```json\n(.*?)\n```", DOCUMENTED, re.DOTALL)
+        assert example is not None
+        path.write_text(f"#!/bin/sh\nwhile read -r request; do\n    echo '{example[1]}'\ndone\n")
+        path.chmod(0o755)
+        return str(path)
 
     async def open(self) -> None:
         for who, path in ACCEPTING.items():
@@ -216,7 +230,7 @@ def plays(document: str) -> dict[str, list[tuple[str, str | None]]]:
     return found
 
 
-PLAYS = plays((ROOT / DOCUMENT).read_text(encoding="utf-8"))
+PLAYS = plays(DOCUMENTED)
 
 
 @pytest.fixture
@@ -265,7 +279,9 @@ def test_examples_are_understood(parts_of: Callable[[str], list[Any]]) -> None:
     for body in examples:
         message = json.loads(body)
         kind = message["header"].get("messageType")
-        if kind == "ack":
+        if "status" in message["header"] and kind is None:
+            read_answer(body)
+        elif kind == "ack":
             assert message == body_of(ClientConversation().ack(message["payload"]["ids"]))
         elif kind is not None:
             ClientConversation().receive(body)

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from bester.bus.connection import Bus
-from bester.config import Config, ConfigError, ListenerConfig, changes_needing_restart, load, switched
+from bester.config import Config, ConfigError, HandlerConfig, ListenerConfig, changes_needing_restart, load, switched
 from bester.core.metrics import Drop
 from bester.errors import BadConfiguration, ShuttingDown
 from bester.net.identity import Expiry, Identities
@@ -22,6 +22,7 @@ from bester.server.cluster.node import ClusterNode, node_name
 from bester.server.connections.connection import OpenConnections
 from bester.server.connections.limits import ConnectionLimits
 from bester.server.connections.services import Services
+from bester.server.connections.stdio_handler import StdioConnection
 from bester.server.effects import Effects
 from bester.server.federation.federation import Federation
 from bester.server.federation.ports import OnlyNode, PeerLeases
@@ -83,7 +84,7 @@ class Server:
         self.mailboxes = Mailboxes(runtime, self.messages, account_store)
         self.accounts = AccountService(runtime, account_store, self.mailboxes)
         self.timekeeping = Timekeeping(runtime, self.messages)
-        self.supervisor = Supervisor(runtime)
+        self.supervisor = Supervisor(runtime, self._speak_to)
         self.classic = ClassicCalls(runtime, self.supervisor)
         self.receipts = Receipts(runtime, make_receipts(config, runtime.steady.now, self._bus, name))
         self.node: ClusterNode | None = None
@@ -140,6 +141,9 @@ class Server:
         self._reloading = asyncio.Lock()
         self._started = asyncio.Event()
         self._register()
+
+    def _speak_to(self, handler: HandlerConfig, gone: Callable[[], None]) -> StdioConnection:
+        return StdioConnection(self.services, handler, gone)
 
     def _register(self) -> None:
         """Registers what services do at the end of a turn, in a sweep, and at a reload."""
