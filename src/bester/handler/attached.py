@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from itertools import count
 
+from bester.handler.address import Address, connect
 from bester.handler.registry import Registry, Runner
 from bester.net.channel import Channel
 from bester.protocol.commands import Response
@@ -34,33 +35,30 @@ class Attachment:
         self.lost: asyncio.Future[ConnectionClosed] = asyncio.get_running_loop().create_future()
         """Done when the connection ended, with the reason."""
 
-    async def open(self, path: str, name: str, concurrency: int, dry_types: list[str]) -> None:
+    async def open(self, address: Address, name: str, concurrency: int, dry_types: list[str]) -> None:
         """Connects and attaches; ``dry_types`` are the types that take part in dry runs.
 
         Raises:
             ConnectError: no server answers.
             Refused: the server refuses the handler.
         """
-        loop = asyncio.get_running_loop()
         features = ("dryRun",) if dry_types else ()
         some = dry_types if 0 < len(dry_types) < len(self._types) else None
-        try:
-            _, self._channel = await loop.create_unix_connection(self._make_channel, path)
-        except OSError as error:
-            raise ConnectError(f"{path}: {error.strerror or error}", temporary=True) from error
+        self._channel = await connect(address, self._make_channel)
         try:
             async with within(_ATTACH_TIMEOUT_S):
-                hello = self._conversation.attach(self._types, name, concurrency, features, some)
+                claim = address.authentication
+                hello = self._conversation.attach(self._types, name, concurrency, features, some, claim)
                 (await self._ask(hello, ATTACH_ID)).raise_for_status()
         except BaseException as error:
             self._channel.abort()
             await self._channel.wait_closed()
             if isinstance(error, ConnectionClosed | TimeoutError):
-                raise ConnectError(f"{path}: {error or 'no answer'}", temporary=True) from error
+                raise ConnectError(f"{address}: {error or 'no answer'}", temporary=True) from error
             raise
 
-    def _make_channel(self) -> Channel:
-        return Channel(self._max_frame_bytes, self._received, self._ended)
+    def _make_channel(self, lines: bool) -> Channel:
+        return Channel(self._max_frame_bytes, self._received, self._ended, lines)
 
     async def push(self, response: Response, type: str | None) -> Report:
         """Sends commands that no request asked for.

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from bester.backoff import Backoff
+from bester.handler.address import find_address
 from bester.handler.attached import Attachment
 from bester.handler.classic import ClassicListener
 from bester.handler.export import exporting
@@ -25,7 +26,6 @@ from bester.timeouts import within
 
 F = TypeVar("F", bound=Function)
 
-DEFAULT_ADDRESS = "besterHandlers"
 DEFAULT_MAX_FRAME_BYTES = 1024 * 1024 + 64 * 1024
 
 
@@ -43,8 +43,10 @@ class Handler:
         handler.run()
 
     Args:
-        address: the server's handler socket; None: the environment's ``BESTER_HANDLERS``, or ``besterHandlers`` if
-            that is not set.
+        address: the path of the server's handler socket, or ``tls://user:token@host:port`` of a server on another
+            machine (see :mod:`bester.handler.address`); None: the environment's ``BESTER_HANDLERS``, or
+            ``besterHandlers`` if that is not set. A program that a server has started with ``"transport": "stdio"``
+            speaks to it over its standard input and output.
         name: the name that operators see; None: the types.
         concurrency: how many requests the server may have outstanding here.
         classic: listen on this socket in the classic form, instead of attaching; True takes the path from the
@@ -73,9 +75,7 @@ class Handler:
     ) -> None:
         if concurrency < 1:
             raise ValueError(f"concurrency must be at least 1; got {concurrency}")
-        self._address = (
-            os.fspath(address) if address is not None else os.environ.get("BESTER_HANDLERS", DEFAULT_ADDRESS)
-        )
+        self._address = find_address(address)
         self._classic_path = _classic_path(classic)
         self._name = name
         self._concurrency = concurrency
@@ -297,6 +297,10 @@ class Handler:
                     raise
                 error = refusal
             if error is None:
+                return
+            if self._address.stdio:  # the server that started the program starts it again
+                if isinstance(error, ConnectError):
+                    raise error
                 return
             wait_s = backoff.next_s()
             log.warning("%s; trying again in %.1f s", error, wait_s)

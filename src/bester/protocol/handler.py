@@ -11,7 +11,7 @@ A classic handler has no conversation: it reads one body (:func:`classic_request
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from msgspec import Raw
@@ -66,6 +66,7 @@ class HandlerConversation:
         concurrency: int = 64,
         features: Iterable[str] = (),
         dry_types: Sequence[str] | None = None,
+        authentication: Mapping[str, str] | None = None,
     ) -> bytes:
         """Returns the first frame, which attaches the handler.
 
@@ -75,8 +76,11 @@ class HandlerConversation:
             concurrency: how many requests may be outstanding at once.
             features: ``dryRun`` if the handler supports dry runs (section 6).
             dry_types: the types that support dry runs; None means all.
+            authentication: who the handler is, for a server on another machine (section 6.7).
         """
         header: dict[str, object] = {"scope": "handler"}
+        if authentication is not None:
+            header["authentication"] = dict(authentication)
         asked = list(features)
         if asked:
             header["features"] = asked
