@@ -19,6 +19,7 @@ class Form(enum.StrEnum):
 
     CLASSIC = "classic"
     ATTACHED = "attached"
+    STDIO = "stdio"
 
 
 class Failed(Exception):
