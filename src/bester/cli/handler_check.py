@@ -38,6 +38,9 @@ def check(
     stdio: Annotated[
         bool, typer.Option("--stdio", help="The handler speaks over its standard input and output, in lines.")
     ] = False,
+    tls: Annotated[
+        bool, typer.Option("--tls", help="The handler attaches over TLS: BESTER_HANDLERS is tls://..., with a token.")
+    ] = False,
     type: Annotated[str, typer.Option("--type", help="The value of BESTER_TYPE, and the type of requests.")] = "check",
     sample: Annotated[
         str | None,
@@ -77,6 +80,10 @@ def check(
         fail("--stdio is a form of its own: give it without --attached and --classic", USAGE)
     form = None if attached is None else Form.ATTACHED if attached else Form.CLASSIC
     form = Form.STDIO if stdio else form
+    if tls:
+        if form not in (None, Form.ATTACHED):
+            fail("--tls is for handlers that attach", USAGE)
+        form = Form.ATTACHED
     if listing:
         _list([form] if form else list(Form), json)
         return
@@ -88,6 +95,7 @@ def check(
         sample=_sample(sample) if sample is not None else SAMPLE,
         understood=sample is not None,
         echo=echo,
+        tls=tls,
         timeout_s=timeout,
         reattach_s=reattach,
     )

@@ -71,7 +71,7 @@ async def detect(target: Target, options: Options) -> Form:
 async def _first_sign(attached: AttachedBench, path: Path) -> Form:
     options = attached.options
     environment = {
-        "BESTER_HANDLERS": str(attached.path),
+        "BESTER_HANDLERS": attached.address,
         "BESTER_SOCKET": str(path),
         "BESTER_TYPE": options.type,
     }
