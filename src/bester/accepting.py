@@ -68,6 +68,8 @@ class Arrival:
         self.tls = tls
         self.gone: Callable[[], None] = lambda: None
         """Called if the connection ends before the handover, or perhaps a moment after it; it must cope with both."""
+        self.failure: BaseException | None = None
+        """Why it ended, if its handshake failed."""
         self._socket = connected
         self._peername = peername
         self._task: asyncio.Task[None] | None = None
@@ -100,9 +102,11 @@ class Arrival:
 
     def done(self, work: asyncio.Task[None]) -> None:
         """Cleans up after the task that handed the connection over, if it failed or was cancelled."""
-        if work.cancelled() or (error := work.exception()) is not None:
+        error = None if work.cancelled() else work.exception()
+        if work.cancelled() or error is not None:
             if not self._begun:
                 self._socket.close()
+            self.failure = error
             self.gone()
             if not work.cancelled() and not isinstance(error, OSError):
                 log.error("a connection could not be made", exc_info=error)

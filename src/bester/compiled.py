@@ -23,6 +23,7 @@ MODULES = (
     "protocol/handler.py",
     "protocol/plain.py",
     "protocol/responses.py",
+    "protocol/stdio.py",
     "protocol/strictjson.py",
     "protocol/values.py",
     "server/connections/*.py",

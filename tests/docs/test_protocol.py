@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from msgspec import Raw
+from tests.certificates import self_signed
 
 from bester.config import parse
 from bester.errors import Fatal, all_kinds
@@ -24,22 +25,27 @@ from bester.protocol import frames
 from bester.protocol.client import ClientConversation
 from bester.protocol.framing import PREFIX, Framer, frame
 from bester.protocol.messages import decode_first, decode_message
+from bester.protocol.stdio import read_answer
 from bester.server.admin.commands import COMMANDS
 from bester.server.server import Server
+from bester.tls import verifying_context
 
 DOCUMENT = "docs/protocol.md"
 PATIENCE_S = 20.0
 ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTED = (ROOT / DOCUMENT).read_text(encoding="utf-8")
 
 _SAY = re.compile(r"(?P<who>[\w.]+) (?P<verb>sends|gets)(?:, whatever (?P<open>[\w., ]+) is)?(?: (?P<json>\{.*))?\Z")
 _ATTACH = re.compile(r"(?P<who>\w+) attaches for (?P<type>\w+)\Z")
 _ACT = re.compile(r"(?P<who>[\w.]+) (?P<what>logs in|leaves|is closed)\Z")
 _RECORDS = re.compile(r"the recording of (?P<type>\w+) begins\Z")
-_ACCOUNT = re.compile(r"account: (?P<name>\w+), (?P<password>.+)\Z")
+_ACCOUNT = re.compile(r"(?P<role>handler )?account: (?P<name>\w+), (?P<password>.+)\Z")
 
 ACCEPTING = {"classic": "aSock", "l.example": "l.sock"}
 """Actors to whom the server connects, by their sockets."""
 SOCKETS = {"handler": "besterHandlers", "guard": "besterHandlers", "informer": "bInformer", "operator": "besterControl"}
+FAR = ("far", "other")
+"""Handlers that connect to ``handlers.tls``."""
 LISTENER = "listener.sock"
 
 
@@ -93,12 +99,18 @@ class Stage:
 
     def __init__(self, base: Path, policy: str) -> None:
         self.base = base
+        self.papers = self_signed(base, "j.example")
         configuration = {
             "server": {"name": "j.example"},
             "network": {"unix": {"address": LISTENER}},
             "handlers": {
-                "typeMap": {"afrikaans": {"unixDomainSocketPath": ACCEPTING["classic"]}, "strict": {"validate": True}},
                 "guards": [{"guard": "watch", "for": {"types": ["market"]}, "onFailure": "reject"}],
+                "typeMap": {
+                    "afrikaans": {"unixDomainSocketPath": ACCEPTING["classic"]},
+                    "lines": {"handlerBinary": self._program(), "transport": "stdio"},
+                    "strict": {"validate": True},
+                },
+                "tls": {"port": 0, "address": "127.0.0.1", "certificate": "j.example.pem", "key": "j.example.key"},
             },
             "accounts": {"registration": "firstUse"},
             "federation": {"policy": policy, "servers": {"l.example": {"address": "unix:" + ACCEPTING["l.example"]}}},
@@ -108,6 +120,15 @@ class Stage:
         self.actors: dict[str, Actor] = {}
         self.accepted: dict[str, asyncio.Queue[Actor]] = {}
         self.sockets: list[asyncio.Server] = []
+
+    def _program(self) -> str:
+        """Writes a program that answers all lines with the document's example."""
+        path = self.base / "lines.sh"
+        example = re.search(r"this line is a whole answer:.*?```json\n(.*?)\n```", DOCUMENTED, re.DOTALL)
+        assert example is not None
+        path.write_text(f"#!/bin/sh\nwhile read -r request; do\n    echo '{example[1]}'\ndone\n")
+        path.chmod(0o755)
+        return str(path)
 
     async def open(self) -> None:
         for who, path in ACCEPTING.items():
@@ -134,6 +155,11 @@ class Stage:
             if who in ACCEPTING:
                 async with asyncio.timeout(PATIENCE_S):
                     self.actors[who] = await self.accepted[who].get()
+            elif who in FAR:
+                port = int(self.server.runtime.handler_urls[0].rpartition(":")[2])
+                trusting = verifying_context(self.papers.certificate)
+                pair = await asyncio.open_connection("127.0.0.1", port, ssl=trusting, server_hostname="j.example")
+                self.actors[who] = Actor(*pair)
             else:
                 path = self.base / SOCKETS.get(who, LISTENER)
                 self.actors[who] = Actor(*await asyncio.open_unix_connection(path))
@@ -162,7 +188,8 @@ class Stage:
         elif records := _RECORDS.match(step):
             await self.server.runtime.until(lambda: records["type"] in self.server.runtime.exchange.dispatcher.taps)
         elif account := _ACCOUNT.match(step):
-            await self.server.accounts.add(account["name"], account["password"])
+            roles = ("handler",) if account["role"] else ()
+            await self.server.accounts.add(account["name"], account["password"], roles)
         elif act := _ACT.match(step):
             await self.act(act["who"], act["what"])
         else:
@@ -209,7 +236,7 @@ def plays(document: str) -> dict[str, list[tuple[str, str | None]]]:
     return found
 
 
-PLAYS = plays((ROOT / DOCUMENT).read_text(encoding="utf-8"))
+PLAYS = plays(DOCUMENTED)
 
 
 @pytest.fixture
@@ -258,7 +285,9 @@ def test_examples_are_understood(parts_of: Callable[[str], list[Any]]) -> None:
     for body in examples:
         message = json.loads(body)
         kind = message["header"].get("messageType")
-        if kind == "ack":
+        if "status" in message["header"] and kind is None:
+            read_answer(body)
+        elif kind == "ack":
             assert message == body_of(ClientConversation().ack(message["payload"]["ids"]))
         elif kind is not None:
             ClientConversation().receive(body)

@@ -19,6 +19,7 @@ import pytest
 from tests.lab.plays import handler_of, started
 
 from bester import Handler, Refuse, Reply, Request, Response
+from bester.handler.address import find_address
 from bester.testing import LabWorld, Outside, ProcessDied, Stuck, lab
 
 
@@ -281,7 +282,7 @@ def test_factories_make_a_new_handler_each_time() -> None:
     def make(folder: Path) -> Handler:
         if not kept.types:
             kept.on("do")(lambda message: None)
-        kept._address = str(folder / "besterHandlers")
+        kept._address = find_address(folder / "besterHandlers")
         return kept
 
     with pytest.raises(TypeError, match="returned its handler a second time"):

@@ -38,8 +38,8 @@ class Plain:
     x: int
 
 
-def a_handler() -> Handler:
-    handler = Handler()
+def a_handler(address: str | None = None) -> Handler:
+    handler = Handler(address)
 
     @handler.on("order", version="1.2", samples=[Order("Funghi", 2), {"pizza": "Margherita"}])
     async def order(order: Order, sender: Sender) -> Receipt | SendClients | None:
@@ -72,8 +72,7 @@ def a_handler() -> Handler:
 
 async def test_functions_describe_their_types() -> None:
     async with stage() as play:
-        handler = a_handler()
-        handler._address = str(play.running.handlers_path)
+        handler = a_handler(str(play.running.handlers_path))
         async with handler:
             rows = {row["type"]: row for row in await result(await play.connect("control"), "describe")}
     order = rows["order"]

@@ -55,6 +55,7 @@ def test_everything_that_the_console_runs_is_in_the_table() -> None:
 BY_BESTER: list[tuple[str, list[str]]] = [
     ("addAccount", ["account", "add", "new"]),
     ("setRoles", ["account", "role", "new", "--add", "ops"]),
+    ("addToken", ["account", "token", "new", "--days", "7"]),
     ("setPassword", ["account", "password", "new"]),
     ("listAccounts", ["account", "list"]),
     ("removeAccount", ["account", "remove", "new"]),

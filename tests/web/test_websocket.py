@@ -77,8 +77,7 @@ async def test_over_tls(tmp_path: Path) -> None:
         socket = await play.socket_of()
         await socket.ask("dummy", "1")
         assert (await socket.get())["payload"]["id"] == "1"
-        expiry = play.server.admin.web_expiry()
-        assert expiry is not None
+        [expiry] = play.server.admin.listener_expiries()
         assert expiry.what == "the certificate 127.0.0.1.pem of the web listener"
         await socket.ws.send_str("x" * 3_000_000)
         assert (await socket.get())["payload"]["error"]["code"] == "tooLarge"

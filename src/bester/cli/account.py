@@ -96,6 +96,21 @@ def role(
     _done(json, {"username": row.username, "roles": roles}, f"{row.username}: {', '.join(roles) or 'no roles'}")
 
 
+@account.command()
+def token(
+    name: NameArgument,
+    config: ConfigOption = None,
+    days: Annotated[int, typer.Option("--days", min=1, max=3650, metavar="N", help="How long it is good for.")] = 365,
+    json: JsonOption = False,
+) -> None:
+    """Make a token, with which a program uses the account, such as a handler on another machine. It is shown once.
+
+    It ends with a new password, and with the account.
+    """
+    made = _open(config).add_token(name, days)
+    _done(json, {"username": name, "token": made}, made)
+
+
 def _open(config: Path | None) -> Accounts:
     from bester.cli.accounts import open_accounts
 

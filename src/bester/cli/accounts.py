@@ -47,6 +47,9 @@ class Accounts(Protocol):
     def set_roles(self, name: str, roles: list[str]) -> None:
         """Replaces an account's roles."""
 
+    def add_token(self, name: str, days: int) -> str:
+        """Makes a token for an account, and returns it."""
+
     def page(self, after: str) -> list[Row]:
         """Returns the next accounts, sorted; a page of fewer than :data:`PAGE` is the last one."""
 
@@ -96,6 +99,9 @@ class _Running:
 
     def set_roles(self, name: str, roles: list[str]) -> None:
         self._run("setRoles", username=name, roles=roles)
+
+    def add_token(self, name: str, days: int) -> str:
+        return str(self._run("addToken", username=name, days=days)["token"])
 
     def page(self, after: str) -> list[Row]:
         found = self._run("listAccounts", after=after, limit=PAGE)
@@ -177,6 +183,15 @@ class _Stored:
             fail(f"at most {MAX_ROLES} roles, each of 1 to 64 printable characters (badArguments)", BAD)
         canonical = self._name(name)
         self._run(lambda store: store.set_roles(canonical, tuple(roles)))
+
+    def add_token(self, name: str, days: int) -> str:
+        from bester.store.tokens import new_token
+
+        canonical = self._name(name)
+        token, hashed = new_token()
+        now = wall_time()
+        self._run(lambda store: store.add_token(canonical, hashed, now + days * 86_400, now))
+        return token
 
     def page(self, after: str) -> list[Row]:
         found = self._run(lambda store: store.list(after, PAGE))

@@ -35,6 +35,12 @@ def check(
         bool | None,
         typer.Option("--attached/--classic", help="The handler's form. Default: detect it.", show_default=False),
     ] = None,
+    stdio: Annotated[
+        bool, typer.Option("--stdio", help="The handler speaks over its standard input and output, in lines.")
+    ] = False,
+    tls: Annotated[
+        bool, typer.Option("--tls", help="The handler attaches over TLS: BESTER_HANDLERS is tls://..., with a token.")
+    ] = False,
     type: Annotated[str, typer.Option("--type", help="The value of BESTER_TYPE, and the type of requests.")] = "check",
     sample: Annotated[
         str | None,
@@ -70,18 +76,26 @@ def check(
     from bester.workbench.report import as_json, as_junit
     from bester.workbench.runner import CHECKS, detect, run
 
+    if stdio and attached is not None:
+        fail("--stdio is a form of its own: give it without --attached and --classic", USAGE)
     form = None if attached is None else Form.ATTACHED if attached else Form.CLASSIC
+    form = Form.STDIO if stdio else form
+    if tls:
+        if form not in (None, Form.ATTACHED):
+            fail("--tls is for handlers that attach", USAGE)
+        form = Form.ATTACHED
     if listing:
         _list([form] if form else list(Form), json)
         return
     target = find_target(command or [])
-    if target.socket is not None and form is Form.ATTACHED:
-        fail("--attached needs the command that starts the handler, not a socket", USAGE)
+    if target.socket is not None and form in (Form.ATTACHED, Form.STDIO):
+        fail(f"--{form} needs the command that starts the handler, not a socket", USAGE)
     options = Options(
         type=type,
         sample=_sample(sample) if sample is not None else SAMPLE,
         understood=sample is not None,
         echo=echo,
+        tls=tls,
         timeout_s=timeout,
         reattach_s=reattach,
     )

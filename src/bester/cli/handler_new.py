@@ -25,6 +25,8 @@ class Lang(enum.StrEnum):
     GO = "go"
     PERL = "perl"
     BASH = "bash"
+    SH = "sh"
+    TCL = "tcl"
 
 
 def new(
@@ -55,12 +57,16 @@ def new(
     except OSError as error:
         fail(f"{error.filename or path}: {(error.strerror or str(error)).lower()}")
     run, test = _on_this_python(language.run), _on_this_python(language.test)
+    how = "--stdio " if language.form == "stdio" else ""
     url = f"bester://t@127.0.0.1:{PORT}"
     steps = [
         (f"cd {shlex.quote(str(path))}", ""),
         (language.build, "builds it"),
         (test, "its own tests"),
-        (f"bester handler check --echo {shlex.quote(run)}", "the tests that every handler must pass"),
+        (
+            f"bester handler check {how}--echo {shlex.quote(run)}",
+            "the tests that every handler must pass",
+        ),
         ("besterd server.conf", "a server, in a second terminal"),
         (run if language.form == "attached" else "", "the handler, in a third terminal"),
         (f"BESTER_PASSWORD=secret bester ask {url} {name} '\"Hello\"'", ""),

@@ -140,7 +140,8 @@ def tables(found: dict[str, Any]) -> Group:
     # A server that was started before an upgrade does not say how it is built.
     head.add_row("release", ", ".join(found[name] for name in ("version", "build") if name in found))
     head.add_row("running", f"{_duration(found['uptime'])}, pid {found['pid']}{where}")
-    head.add_row("listening", ", ".join(found["listeners"]) or "nowhere yet")
+    handlers = [f"{url} (handlers)" for url in found.get("handlerListeners", [])]
+    head.add_row("listening", ", ".join([*found["listeners"], *handlers]) or "nowhere yet")
     head.add_row(
         "connections",
         f"{found['connections']}: {found['sessions']} sessions of {found['accounts']} accounts, "

@@ -90,6 +90,23 @@ def _listeners(config: Config) -> Iterator[Finding]:
             if _same_port(one, other):
                 taken = f"a port that network.{other.kind} does not have already"
                 yield Finding(("network", one.kind, "port"), shown(one.port), taken, (("network", other.kind),))
+    yield from _handler_listener(config, listeners)
+
+
+def _handler_listener(config: Config, listeners: list[ListenerConfig]) -> Iterator[Finding]:
+    tls, made = config.handlers.tls, config.handler_listener()
+    if tls is None or made is None:
+        return
+    place: KeyPath = ("handlers", "tls")
+    if (tls.certificate is None) is not (tls.key is None):
+        given, missing = ("certificate", "key") if tls.key is None else ("key", "certificate")
+        yield Finding((*place, missing), "nothing", f"a path: handlers.tls.{given} is there", ((*place, given),))
+    elif made.certificate is None:
+        yield Finding((*place, "certificate"), "nothing", "a path, as there is no network.tls with a certificate")
+    for other in listeners:
+        if _same_port(made, other):
+            taken = f"a port that network.{other.kind} does not have already"
+            yield Finding((*place, "port"), shown(made.port), taken, (("network", other.kind),))
 
 
 def _same_port(one: ListenerConfig, other: ListenerConfig) -> bool:
@@ -100,23 +117,30 @@ def _same_port(one: ListenerConfig, other: ListenerConfig) -> bool:
 
 def _handlers(config: Config) -> Iterator[Finding]:
     for name, entry in config.handlers.type_map.items():
-        if entry.handler_binary is not None and entry.unix_domain_socket_path is None:
+        place: KeyPath = ("handlers", "typeMap", name)
+        if entry.transport == "stdio":
+            if entry.handler_binary is None:
+                yield Finding((*place, "handlerBinary"), "nothing", "the path of the executable to start")
+            if entry.unix_domain_socket_path is not None:
+                other = "no path: the handler is spoken to over its standard input and output"
+                yield Finding((*place, "unixDomainSocketPath"), "a path", other, ((*place, "transport"),))
+        elif entry.handler_binary is not None and entry.unix_domain_socket_path is None:
             yield Finding(
-                ("handlers", "typeMap", name, "unixDomainSocketPath"),
+                (*place, "unixDomainSocketPath"),
                 "nothing",
-                "the path of the socket on which the handlerBinary answers",
+                'the path of the socket on which the handlerBinary answers; or "transport": "stdio"',
             )
         if entry.validates and find_spec("jsonschema_rs") is None:
             yield Finding(
-                ("handlers", "typeMap", name, "validate"),
+                (*place, "validate"),
                 "true",
                 "false; true where jsonschema-rs is installed, as by: pip install 'bester[schema]'",
             )
 
-    for place in circles(config.handlers.guards):
-        found = shown(config.handlers.guards[place].guard)
+    for index in circles(config.handlers.guards):
+        found = shown(config.handlers.guards[index].guard)
         allowed = "a guard that is not asked about its own messages, nor are guards in a circle"
-        yield Finding(("handlers", "guards", place, "for", "types"), found, allowed)
+        yield Finding(("handlers", "guards", index, "for", "types"), found, allowed)
 
 
 def _sockets(config: Config) -> Iterator[Finding]:

@@ -28,6 +28,12 @@ def file_findings(config: Config) -> Iterator[Finding]:
     for listener in config.listeners():
         if listener.certificate is not None and listener.key is not None:
             yield from _check_pair(("network", listener.kind), listener.certificate, listener.key)
+    tls = config.handlers.tls
+    if tls is not None:
+        if tls.certificate is not None and tls.key is not None:
+            yield from _check_pair(("handlers", "tls"), tls.certificate, tls.key)
+        if tls.client_authority is not None:
+            yield from _check_certificates(("handlers", "tls", "clientAuthority"), tls.client_authority)
     federation = config.federation
     if federation.certificate is not None and federation.key is not None:
         yield from _check_pair(("federation",), federation.certificate, federation.key)
@@ -47,6 +53,8 @@ def file_warnings(config: Config) -> Iterator[str]:
     for listener in config.listeners():
         if listener.certificate is not None:
             yield from _validity_warnings(("network", listener.kind, "certificate"), listener.certificate)
+    if config.handlers.tls is not None and config.handlers.tls.certificate is not None:
+        yield from _validity_warnings(("handlers", "tls", "certificate"), config.handlers.tls.certificate)
     if config.federation.certificate is not None:
         yield from _validity_warnings(("federation", "certificate"), config.federation.certificate)
     for name, handler in config.served_types().items():

@@ -14,16 +14,22 @@ from bester.config.values import (
     AllowedSender,
     Block,
     FilePath,
+    Port,
+    Text,
     TypeName,
+    V4OrV6,
     VariableName,
     VariableValue,
     count,
     field,
+    optional_block,
     path,
+    port,
     seconds,
 )
 
 Delivery = Literal["durable", "transient"]
+Stdio = Literal["lines", "frames"]
 CommandName = Literal["reply", "sendClients", "sendHandler", "sendServers"]
 COMMAND_NAMES: tuple[CommandName, ...] = get_args(CommandName)
 """The commands that a configuration may allow; ``done`` is always allowed."""
@@ -38,6 +44,7 @@ class HandlerConfig:
     """One served type, with every default filled in.
 
     ``socket`` is None for a type without a classic handler; ``binary`` is None if the server starts no handler.
+    ``stdio`` is the form in which the started handler speaks over its standard input and output; None if it does not.
     """
 
     type: str
@@ -49,6 +56,12 @@ class HandlerConfig:
     environment: dict[str, str] = attribute(repr=False)
     allow: tuple[str, ...]
     may: tuple[CommandName, ...]
+    stdio: Stdio | None = None
+
+    @property
+    def supervised(self) -> bool:
+        """Whether a program of the configuration answers for the type, which operators can stop and start."""
+        return self.socket is not None or self.stdio is not None
 
 
 class HandlerType(Block):
@@ -63,10 +76,28 @@ class HandlerType(Block):
         "The socket of a classic handler. If absent, the type is served only while a handler is attached.",
         _SOCKET,
     )
+    transport: Literal["socket", "stdio"] = field(
+        "socket",
+        "How the started handler is spoken to: over the socket on which it listens, or over its standard input and "
+        "output ([handlers in any language](ways.md)).",
+        'one of "socket", "stdio"',
+    )
+    stdio: Stdio = field(
+        "lines",
+        "What goes over standard input and output: lines of JSON, or frames.",
+        'one of "lines", "frames"',
+    )
     timeout: float | None = seconds(
         None, 0.01, 86400, "How long a message may take.", default_text="`limits.handlerTimeout`"
     )
-    concurrency: int = count(16, 1, 1024, "connections", "How many classic connections may be open at once.")
+    concurrency: int | None = count(
+        None,
+        1,
+        1024,
+        "requests",
+        "How many requests the handler may have at once: as many classic connections may be open.",
+        default_text="16, over standard input and output 1",
+    )
     delivery: Delivery = field(
         "durable",
         "Whether messages for offline accounts are stored in their mailboxes.",
@@ -101,6 +132,28 @@ class HandlerType(Block):
     )
 
 
+class HandlersTls(Block):
+    """A TCP socket with TLS, on which handlers attach from other machines."""
+
+    port: Port = port(..., "The port; 0 takes any free one.")
+    address: V4OrV6 = field("0.0.0.0", "The address to listen on.", "an IPv4 or IPv6 address in numbers")
+    certificate: FilePath | None = path(
+        None,
+        "The server's certificate and its chain, with `key`. If absent, those of `network.tls`.",
+        "the path of a PEM file with certificates",
+    )
+    key: FilePath | None = path(
+        None,
+        "The certificate's private key, without a passphrase.",
+        "the path of a PEM file with the certificate's private key, without a passphrase",
+    )
+    client_authority: FilePath | None = path(
+        None,
+        "The authorities whose certificates prove a handler's name, in place of an account.",
+        "the path of a PEM file with certificates",
+    )
+
+
 class Handlers(Block):
     """The types and their handlers."""
 
@@ -108,6 +161,17 @@ class Handlers(Block):
         Path("besterHandlers"),
         "The handler socket, where handlers attach.",
         _SOCKET,
+    )
+    tls: HandlersTls | None = optional_block("Handlers on other machines: TLS over TCP.")
+    remote_types: dict[Text, Annotated[tuple[TypeName, ...], Field(strict=False)]] | None = field(
+        None,
+        "The types that handlers on other machines may attach for, by the name of their account or certificate; names "
+        "that are not there may attach for none. If absent, all of them may attach for all types.",
+        "an object of lists of types' names",
+        key="the name of an account or of a certificate",
+        item="a list of types' names",
+        name="NAME",
+        default_text="all types",
     )
     available_types: Annotated[tuple[TypeName, ...] | None, Field(strict=False)] = field(
         None,
@@ -142,11 +206,12 @@ class Handlers(Block):
                 binary=entry.handler_binary,
                 socket=entry.unix_domain_socket_path,
                 timeout_s=timeout_s if entry.timeout is None else entry.timeout,
-                concurrency=entry.concurrency,
+                concurrency=entry.concurrency or (1 if entry.transport == "stdio" else 16),
                 delivery=entry.delivery,
                 environment=entry.environment,
                 allow=entry.allow,
                 may=self.may if entry.may is None else entry.may,
+                stdio=entry.stdio if entry.transport == "stdio" and entry.handler_binary is not None else None,
             )
             for name, entry in self.type_map.items()
             if name in names

@@ -55,6 +55,15 @@ class Config(Block):
         """Returns the listeners to start, in the order of ``network.types``."""
         return self.network.listeners()
 
+    def handler_listener(self) -> ListenerConfig | None:
+        """Returns the listener for handlers on other machines; its certificate may be that of ``network.tls``."""
+        tls = self.handlers.tls
+        if tls is None:
+            return None
+        own = tls if tls.certificate is not None else self.network.tls
+        certificate, key = (own.certificate, own.key) if own is not None else (None, None)
+        return ListenerConfig("tls", tls.address, tls.port, certificate, key)
+
     def served_types(self) -> dict[str, HandlerConfig]:
         """Returns the types of ``handlers.typeMap`` that ``availableTypes`` admits, with their timeouts."""
         return self.handlers.served(self.limits.handler_timeout)

@@ -130,6 +130,8 @@ def nodes_problems(config: Config, count: int) -> Iterator[Problem]:
             yield Problem(
                 f"network.{one.kind}.port", "0", "with --nodes, a port from 1 to 65535: all nodes listen on it"
             )
+    if config.handlers.tls is not None and config.handlers.tls.port == 0:
+        yield Problem("handlers.tls.port", "0", "with --nodes, a port from 1 to 65535: all nodes listen on it")
     for key, path in socket_paths(config):
         if key[-1] == "address" and len(os.fsencode(_numbered(path, count))) > MAX_SOCKET_PATH:
             allowed = f"with --nodes, a path that has at most {MAX_SOCKET_PATH} bytes with .{count} behind it"

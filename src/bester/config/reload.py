@@ -15,6 +15,7 @@ NEEDS_RESTART: tuple[tuple[str, ...], ...] = (
     ("server", "name"),
     ("network",),
     ("handlers", "address"),
+    ("handlers", "tls"),
     ("informer", "address"),
     ("control", "address"),
     ("storage",),

@@ -87,10 +87,10 @@ def seconds(default: float | None, low: float, high: float, meaning: str, **more
     return _number(default, low, high, meaning, f"a number of seconds from {low} to {high}", **more)
 
 
-def count(default: int, low: int, high: int, things: str, meaning: str) -> Any:
+def count(default: int | None, low: int, high: int, things: str, meaning: str, **more: Any) -> Any:
     """Creates a field for a whole number of ``things``."""
     of = f" of {things}" if things else ""
-    extra: dict[str, Any] = {"allowed": f"a whole number{of} from {low} to {high}"}
+    extra: dict[str, Any] = {"allowed": f"a whole number{of} from {low} to {high}", **more}
     return Field(default, ge=low, le=high, description=meaning, json_schema_extra=extra)
 
 

@@ -190,7 +190,7 @@ class Gates:
         """
         self.known = known
         self._rules = tuple(rules)
-        for type in {*self._gates, *self.dispatcher.types}:
+        for type in dict.fromkeys((*self._gates, *self.dispatcher.types)):
             gate = self._gates.get(type) or self._new(type)
             gate.rules = self._rules_of(type)
             self._keep(type, gate)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from itertools import count
 
+from bester.handler.address import Address, connect
 from bester.handler.described import descriptions
 from bester.handler.registry import Registry
 from bester.handler.runner import Runner
@@ -36,34 +37,37 @@ class Attachment:
         self.lost: asyncio.Future[ConnectionClosed] = asyncio.get_running_loop().create_future()
         """Done when the connection ended, with the reason."""
 
-    async def open(self, path: str, name: str, concurrency: int) -> None:
+    async def open(self, address: Address, name: str, concurrency: int) -> None:
         """Connects and attaches.
 
         Raises:
             ConnectError: no server answers.
             Refused: the server refuses the handler.
         """
-        loop = asyncio.get_running_loop()
         types, dry_types = self._registry.types, self._registry.dry_types
-        described = descriptions(self._registry)
         some = dry_types if 0 < len(dry_types) < len(types) else None
-        try:
-            _, self._channel = await loop.create_unix_connection(self._make_channel, path)
-        except OSError as error:
-            raise ConnectError(f"{path}: {error.strerror or error}", temporary=True) from error
+        hello = self._conversation.attach(
+            types,
+            name,
+            concurrency,
+            self._registry.features,
+            some,
+            described=descriptions(self._registry),
+            authentication=address.authentication,
+        )
+        self._channel = await connect(address, self._make_channel)
         try:
             async with within(_ATTACH_TIMEOUT_S):
-                hello = self._conversation.attach(types, name, concurrency, self._registry.features, some, described)
                 (await self._ask(hello, ATTACH_ID)).raise_for_status()
         except BaseException as error:
             self._channel.abort()
             await self._channel.wait_closed()
             if isinstance(error, ConnectionClosed | TimeoutError):
-                raise ConnectError(f"{path}: {error or 'no answer'}", temporary=True) from error
+                raise ConnectError(f"{address}: {error or 'no answer'}", temporary=True) from error
             raise
 
-    def _make_channel(self) -> Channel:
-        return Channel(self._max_frame_bytes, self._received, self._ended)
+    def _make_channel(self, lines: bool) -> Channel:
+        return Channel(self._max_frame_bytes, self._received, self._ended, lines)
 
     async def push(self, response: Response, type: str | None) -> Report:
         """Sends commands that no request asked for.

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from bester.backoff import Backoff
+from bester.handler.address import find_address
 from bester.handler.attached import Attachment
 from bester.handler.classic import ClassicListener
 from bester.handler.export import exporting
@@ -29,7 +30,6 @@ from bester.timeouts import within
 HandlerError = Refuse
 """The former name of :class:`Refuse`, from before senders were told of refusals."""
 
-DEFAULT_ADDRESS = "besterHandlers"
 DEFAULT_MAX_FRAME_BYTES = 1024 * 1024 + 64 * 1024
 
 
@@ -47,8 +47,10 @@ class Handler(Router):
         handler.run()
 
     Args:
-        address: the server's handler socket; None: the environment's ``BESTER_HANDLERS``, or ``besterHandlers`` if
-            that is not set.
+        address: the path of the server's handler socket, or ``tls://user:token@host:port`` of a server on another
+            machine (see :mod:`bester.handler.address`); None: the environment's ``BESTER_HANDLERS``, or
+            ``besterHandlers`` if that is not set. A program that a server has started with ``"transport": "stdio"``
+            speaks to it over its standard input and output.
         name: the name that operators see; None: the types.
         concurrency: how many requests the server may have outstanding here.
         classic: listen on this socket in the classic form, instead of attaching; True takes the path from the
@@ -77,9 +79,7 @@ class Handler(Router):
     ) -> None:
         if concurrency < 1:
             raise ValueError(f"concurrency must be at least 1; got {concurrency}")
-        self._address = (
-            os.fspath(address) if address is not None else os.environ.get("BESTER_HANDLERS", DEFAULT_ADDRESS)
-        )
+        self._address = find_address(address)
         self._classic_path = _classic_path(classic)
         self._name = name
         self._concurrency = concurrency
@@ -302,6 +302,10 @@ class Handler(Router):
                     raise
                 error = refusal
             if error is None:
+                return
+            if self._address.stdio:  # the server that started the program starts it again
+                if isinstance(error, ConnectError):
+                    raise error
                 return
             wait_s = backoff.next_s()
             log.warning("%s; trying again in %.1f s", error, wait_s)

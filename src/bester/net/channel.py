@@ -12,6 +12,7 @@ from typing import cast
 
 from bester.errors import Fatal
 from bester.protocol.framing import Framer
+from bester.protocol.stdio import LineFramer, as_lines
 
 _BATCH_BYTES = 64 * 1024
 
@@ -29,6 +30,7 @@ class Channel(asyncio.Protocol):
         "_flushing",
         "_framer",
         "_handling",
+        "_lines",
         "_lost",
         "_on_lost",
         "_out",
@@ -47,6 +49,7 @@ class Channel(asyncio.Protocol):
         max_body_bytes: int,
         on_bodies: Callable[[list[bytes]], None],
         on_lost: Callable[[Exception | None], None],
+        lines: bool = False,
     ) -> None:
         self.closed = False
         """Whether nothing more can be written, after :meth:`close` or because the connection is lost."""
@@ -55,7 +58,9 @@ class Channel(asyncio.Protocol):
         self.heard = True
         """Set whenever data arrives; the owner resets it and checks it later."""
         self.loop = asyncio.get_running_loop()
-        self._framer = Framer(max_body_bytes)
+        self._lines = lines
+        """Whether frames go over the connection as lines."""
+        self._framer = LineFramer(max_body_bytes) if lines else Framer(max_body_bytes)
         self.on_bodies = on_bodies
         self._on_lost = on_lost
         self._transport: asyncio.Transport | None = None
@@ -123,7 +128,8 @@ class Channel(asyncio.Protocol):
         self._flushing = False
         out = self._out
         if out and self._transport is not None:
-            self._transport.write(b"".join(out) if len(out) > 1 else out[0])
+            data = b"".join(out) if len(out) > 1 else out[0]
+            self._transport.write(as_lines([data]) if self._lines else data)
             out.clear()
             self._out_bytes = 0
 

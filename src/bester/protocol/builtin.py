@@ -68,6 +68,11 @@ class Roles(Struct):
     roles: list[str]
 
 
+class NewToken(Struct):
+    username: str
+    days: int | None = None
+
+
 class Page(Struct):
     after: str = ""
     limit: int = 1000

@@ -70,6 +70,7 @@ class HandlerConversation:
         features: Iterable[str] = (),
         dry_types: Sequence[str] | None = None,
         described: Mapping[str, Description] | None = None,
+        authentication: Mapping[str, str] | None = None,
     ) -> bytes:
         """Returns the first frame, which attaches the handler.
 
@@ -80,8 +81,11 @@ class HandlerConversation:
             features: ``dryRun``, ``parts`` and ``cancel``, as far as the handler supports them (section 6).
             dry_types: the types that support dry runs; None means all.
             described: what is said of some of the types (section 6.9).
+            authentication: who the handler is, for a server on another machine (section 6.10).
         """
         header: dict[str, object] = {"scope": "handler"}
+        if authentication is not None:
+            header["authentication"] = dict(authentication)
         asked = list(features)
         if asked:
             header["features"] = asked

@@ -314,6 +314,8 @@ class AttachPayload(Struct, gc=False):
 class AttachHeader(Struct, gc=False, frozen=True):
     scope: str = ""
     features: tuple[str, ...] = ()
+    authentication: Authentication | None = None
+    """Read where handlers attach from other machines."""
 
 
 class AttachMessage(Struct, gc=False):

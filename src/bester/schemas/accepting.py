@@ -364,7 +364,8 @@ def _apart(one: dict[str, Any] | None, other: dict[str, Any] | None) -> bool:
     if _disjoint(one, other):
         return True
     had, has = _object(one, "properties"), _object(other, "properties")
-    both = set(one.get("required") or []) & set(other.get("required") or [])
+    needed = other.get("required") or []
+    both = [name for name in one.get("required") or [] if name in needed]
     tags = [(had[name], has[name]) for name in both if name in had and name in has]
     return kinds == others == ["object"] and any(
         _disjoint(tag, mark) for tag, mark in tags if isinstance(tag, dict) and isinstance(mark, dict)

@@ -45,6 +45,8 @@ class Runtime:
         self.counts = Counts()
         """About connections; those about messages are in ``Batch.counters``."""
         self.listener_urls: list[str] = []
+        self.handler_urls: list[str] = []
+        """The listeners for handlers on other machines."""
         self.presence_watchers: list[PresenceWatcher] = []
         """Called when an account's first session comes, and when its last one goes."""
         self.started_up = False

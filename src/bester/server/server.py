@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from bester.bus.connection import Bus
-from bester.config import Config, ConfigError, ListenerConfig, changes_needing_restart, load, switched
+from bester.config import Config, ConfigError, HandlerConfig, ListenerConfig, changes_needing_restart, load, switched
 from bester.core.metrics import Drop
 from bester.errors import BadConfiguration, ShuttingDown
 from bester.net.identity import Expiry, Identities
@@ -23,6 +23,7 @@ from bester.server.cluster.node import ClusterNode, node_name
 from bester.server.connections.connection import OpenConnections
 from bester.server.connections.limits import ConnectionLimits
 from bester.server.connections.services import Services
+from bester.server.connections.stdio_handler import StdioConnection
 from bester.server.effects import Effects
 from bester.server.federation.federation import Federation
 from bester.server.federation.ports import OnlyNode, PeerLeases
@@ -87,7 +88,7 @@ class Server:
         self.held = HeldMessages(runtime, self.messages, account_store, shared=self._bus is not None)
         self.accounts = AccountService(runtime, account_store, self.mailboxes)
         self.timekeeping = Timekeeping(runtime, self.messages)
-        self.supervisor = Supervisor(runtime)
+        self.supervisor = Supervisor(runtime, self._speak_to)
         self.descriptions = Descriptions(runtime)
         self.classic = ClassicCalls(runtime, self.supervisor)
         self.receipts = Receipts(runtime, make_receipts(config, runtime.steady.now, self._bus, name))
@@ -125,7 +126,7 @@ class Server:
             storage=self.storage,
             tracing=self.tracing,
             recordings=Recordings(runtime),
-            web_expiry=self._web_expiry,
+            listener_expiries=self._listener_expiries,
             reload=self.reload,
         )
         self.cluster.answer_with(partial(answer, self.admin))
@@ -149,6 +150,9 @@ class Server:
         self._reloading = asyncio.Lock()
         self._started = asyncio.Event()
         self._register()
+
+    def _speak_to(self, handler: HandlerConfig, gone: Callable[[], None]) -> StdioConnection:
+        return StdioConnection(self.services, handler, gone)
 
     def _register(self) -> None:
         """Registers what services do at the end of a turn, in a sweep, and at a reload."""
@@ -256,8 +260,8 @@ class Server:
         )
         return self._make_web(services, configured)
 
-    def _web_expiry(self) -> Expiry | None:
-        return self.sockets.web.expiry if self.sockets.web is not None else None
+    def _listener_expiries(self) -> list[Expiry]:
+        return self.sockets.expiries()
 
     async def wait(self) -> None:
         """Returns when the server's end has been asked for."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from dataclasses import replace
 
 from bester.config import Config, HandlerConfig, ListenerConfig
@@ -87,6 +88,14 @@ def _canonical(name: str) -> str:
         return name.lower()  # a server's name that cannot be an account's
 
 
+def remote_types(config: Config, name: str) -> frozenset[str] | None:
+    """Returns the types that a handler on another machine may attach for; None: all."""
+    by_name = config.handlers.remote_types
+    if by_name is None:
+        return None
+    return frozenset(type for one, types in by_name.items() if _canonical(one) == name for type in types)
+
+
 def receipt_bounds(config: Config) -> Bounds:
     """Returns how many receipts are kept."""
     return Bounds(config.limits.receipt_days, config.limits.receipt_rows, config.storage.reserve)
@@ -103,9 +112,44 @@ def make_listener(listener: ListenerConfig, shared: bool = False) -> Listener:
         case "tcp6":
             made = Tcp6Listener(listener.address, listener.port or 0)
         case "tls":
-            context = server_context(str(listener.certificate), str(listener.key))
-            made = TlsListener(listener.address, listener.port or 0, context)
+            made = _tls_listener(listener, server_context(str(listener.certificate), str(listener.key)))
         case _:
             raise AssertionError(listener.kind)
     made.shared = shared
     return made
+
+
+def _tls_listener(listener: ListenerConfig, context: ssl.SSLContext) -> TlsListener:
+    return TlsListener(listener.address, listener.port or 0, context)
+
+
+def make_handler_listener(config: Config, shared: bool = False) -> TlsListener | None:
+    """Returns the listener ``handlers.tls``, not yet bound; None if it is not configured.
+
+    Raises:
+        OSError, ssl.SSLError: its certificate cannot be used.
+    """
+    configured, context = config.handler_listener(), handler_context(config)
+    if configured is None or context is None:
+        return None
+    made = _tls_listener(configured, context)
+    made.shared = shared
+    return made
+
+
+def handler_context(config: Config) -> ssl.SSLContext | None:
+    """Returns what new connections to ``handlers.tls`` see: the certificates that are in the files now.
+
+    Raises:
+        OSError, ssl.SSLError: a file cannot be used.
+    """
+    configured, tls = config.handler_listener(), config.handlers.tls
+    if configured is None or tls is None:
+        return None
+    context = server_context(str(configured.certificate), str(configured.key))
+    context.num_tickets = 0  # a certificate is verified each time
+    if tls.client_authority is not None:
+        context.load_verify_locations(tls.client_authority)
+        context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
+        context.verify_mode = ssl.CERT_OPTIONAL
+    return context

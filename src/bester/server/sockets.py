@@ -8,14 +8,15 @@ from functools import partial
 
 from bester.config import Config, ListenerConfig
 from bester.errors import BadConfiguration
-from bester.net.identity import Identities
-from bester.net.listeners import Listener, UnixListener
+from bester.net.identity import Expiry, Identities, read_certificates
+from bester.net.listeners import Listener, TlsListener, UnixListener
 from bester.server.connections.control import ControlConnection
 from bester.server.connections.handler import HandlerConnection
 from bester.server.connections.informer import InformerConnection
 from bester.server.connections.listener import welcome
+from bester.server.connections.remote_handler import HandlerDoor
 from bester.server.connections.services import Services
-from bester.server.settings import make_listener
+from bester.server.settings import handler_context, make_handler_listener, make_listener
 from bester.server.web import Web
 from bester.tls import server_context
 
@@ -39,7 +40,10 @@ class Sockets:
         self.listeners: list[Listener] = []
         """The listeners that the configuration names, in its order."""
         self._local: list[Listener] = []
-        """The sockets for handlers, informer, operators."""
+        """The sockets for handlers, informer, operators; they stay open while the server drains."""
+        self._remote: TlsListener | None = None
+        """The listener for handlers on other machines."""
+        self._remote_expiry: Expiry | None = None
         self.web: Web | None = None
 
     def open_local(self, config: Config, say: Say) -> None:
@@ -57,6 +61,25 @@ class Sockets:
             self._local.append(socket)
             socket.open(partial(_accept, connection, self._services), starved=self._services.limits.starved)
             say(f"{what} on {socket.url}")
+        self._open_remote(config, say)
+
+    def _open_remote(self, config: Config, say: Say) -> None:
+        try:
+            listener = make_handler_listener(config, self._shared)
+        except (OSError, ssl.SSLError) as error:
+            raise _unusable("handlers.tls", error) from error
+        if listener is None:
+            return
+        self._remote, self._remote_expiry = listener, _own_expiry(config)
+        self._local.append(listener)
+        services = self._services
+        listener.open(
+            HandlerDoor(services).welcome,
+            handshake_timeout_s=config.limits.authentication_timeout,
+            starved=services.limits.starved,
+        )
+        services.runtime.handler_urls.append(listener.url)
+        say(f"handlers on {listener.url}")
 
     async def open_listeners(self, config: Config, make_web: OpenWeb, say: Say) -> None:
         """Opens the listeners.
@@ -88,7 +111,9 @@ class Sockets:
     def silent(self) -> list[str]:
         """Returns the sockets for clients, servers and handlers through which nothing can come any more."""
         handlers = str(self._services.runtime.config.handlers.address)
-        used = [one for one in self._local if isinstance(one, UnixListener) and one.path == handlers]
+        used: list[Listener] = [one for one in self._local if isinstance(one, UnixListener) and one.path == handlers]
+        if self._remote is not None:
+            used.append(self._remote)
         return [one.url for one in [*self.listeners, *used] if not one.listening]
 
     def contexts(self, config: Config, identities: Identities) -> list[tuple[Listener, ssl.SSLContext]]:
@@ -97,7 +122,15 @@ class Sockets:
         Raises:
             BadConfiguration: one cannot be used.
         """
-        found = []
+        found: list[tuple[Listener, ssl.SSLContext]] = []
+        if self._remote is not None:
+            try:
+                renewed = handler_context(config)
+            except (OSError, ssl.SSLError) as error:
+                raise _unusable("handlers.tls", error) from error
+            if renewed is not None:
+                self._remote_expiry = _own_expiry(config)
+                found.append((self._remote, renewed))
         for configured in config.listeners():
             for listener in self.listeners:
                 if listener.kind != configured.kind or listener.tls is None:
@@ -105,9 +138,7 @@ class Sockets:
                 try:
                     context = server_context(str(configured.certificate), str(configured.key))
                 except (OSError, ssl.SSLError) as error:
-                    raise BadConfiguration(
-                        f"network.{configured.kind}: its certificate cannot be used: {error}"
-                    ) from error
+                    raise _unusable(f"network.{configured.kind}", error) from error
                 if configured.kind == "web":
                     assert self.web is not None
                     self.web.note_certificate()
@@ -115,6 +146,11 @@ class Sockets:
                     identities.serve(context)
                 found.append((listener, context))
         return found
+
+    def expiries(self) -> list[Expiry]:
+        """Returns the ends of the certificates that only listeners use."""
+        web = self.web.expiry if self.web is not None else None
+        return [one for one in (web, self._remote_expiry) if one is not None]
 
     def close_listeners(self) -> None:
         """Takes no more clients and servers."""
@@ -125,6 +161,19 @@ class Sockets:
         """Closes all of them."""
         for listener in [*self.listeners, *self._local]:
             listener.close()
+
+
+def _own_expiry(config: Config) -> Expiry | None:
+    """Returns the end of the certificate of ``handlers.tls``, unless it is that of ``network.tls``."""
+    tls = config.handlers.tls
+    if tls is None or tls.certificate is None:
+        return None
+    ends = read_certificates(tls.certificate)[0].not_valid_after_utc
+    return Expiry(f"the certificate {tls.certificate.name} of handlers.tls", ends)
+
+
+def _unusable(place: str, error: OSError) -> BadConfiguration:
+    return BadConfiguration(f"{place}: its certificate cannot be used: {error}")
 
 
 LocalConnection = type[ControlConnection] | type[HandlerConnection] | type[InformerConnection]

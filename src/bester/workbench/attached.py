@@ -12,17 +12,21 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from itertools import count
 from pathlib import Path
+from urllib.parse import quote
 
 from bester.errors import ShuttingDown
+from bester.net.selfsigned import make_certificate
 from bester.protocol import frames
 from bester.protocol.messages import AttachData, AttachMessage
 from bester.timeouts import within
+from bester.tls import server_context
 from bester.workbench.answers import Answer
 from bester.workbench.bench import QUIET_S, Bench
 from bester.workbench.connection import READ_BYTES, Connection, request
-from bester.workbench.contract import Failed, Form, Options
+from bester.workbench.contract import TOKEN, USER, Failed, Form, Options
 from bester.workbench.process import Process
 
+_HOST = "127.0.0.1"
 AT_ONCE = 128
 """The most outstanding requests, even if the handler allows more."""
 
@@ -48,6 +52,7 @@ class AttachedBench(Bench):
         self.connected = False
         """Whether the handler has ever connected."""
         self._server: asyncio.Server | None = None
+        self._port = 0
         self._next_id = count(1).__next__
         self._attached = asyncio.Event()
         self._trouble = asyncio.Event()
@@ -56,13 +61,31 @@ class AttachedBench(Bench):
 
     async def open(self) -> None:
         await self.listen()
-        environment = {"BESTER_HANDLERS": str(self.path), "BESTER_TYPE": self.options.type}
+        environment = {"BESTER_HANDLERS": self.address, "BESTER_TYPE": self.options.type}
         self.process = await Process.start(self.command, environment)
         await self.attached("the handler did not attach")
 
     async def listen(self) -> None:
         """Begins to listen, so that the handler can connect."""
-        self._server = await asyncio.start_unix_server(self._connected, self.path, limit=READ_BYTES // 4)
+        if not self.options.tls:
+            self._server = await asyncio.start_unix_server(self._connected, self.path, limit=READ_BYTES // 4)
+            return
+        certificate, key = self.folder / "server.pem", self.folder / "server.key"
+        if not self._port:
+            made, its_key, _ = make_certificate(_HOST)
+            certificate.write_bytes(made)
+            key.write_bytes(its_key)
+        self._server = await asyncio.start_server(
+            self._connected, _HOST, self._port, limit=READ_BYTES // 4, ssl=server_context(certificate, key)
+        )
+        self._port = self._server.sockets[0].getsockname()[1]
+
+    @property
+    def address(self) -> str:
+        """The value of ``BESTER_HANDLERS``."""
+        if not self.options.tls:
+            return str(self.path)
+        return f"tls://{USER}:{TOKEN}@{_HOST}:{self._port}?cafile={quote(str(self.folder / 'server.pem'))}"
 
     async def stop_listening(self) -> None:
         """Ends the listener and all connections, as a server that goes away does."""

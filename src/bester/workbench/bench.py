@@ -173,8 +173,9 @@ class Bench(abc.ABC):
             OSError: the connection is gone.
         """
         self.transcript.sent(data, f"in pieces of {piece} bytes" if piece else "")
-        # With a limit of 0, draining waits until the system has all of the data.
-        writer.transport.set_write_buffer_limits(0)
+        if not self.options.tls:  # asyncio's TLS does not go on writing below such a limit
+            # With a limit of 0, draining waits until the system has all of the data.
+            writer.transport.set_write_buffer_limits(0)
         pieces = len(data) // piece if piece else 1
         try:
             async with within(self.options.timeout_s + pieces * LONG_GAP_S):

@@ -33,7 +33,7 @@ def check(
     """Makes the decorated coroutine function a check, of both forms unless a form is given."""
 
     def make(run: Callable[[Bench], Awaitable[None]]) -> Check:
-        return Check(id, section, contract, run, (form,) if form else tuple(Form), echo)
+        return Check(id, section, contract, run, (form,) if form else (Form.ATTACHED, Form.CLASSIC), echo)
 
     return make
 

@@ -14,7 +14,7 @@ from bester.protocol.messages import AttachData, AttachMessage, BadAnswer, attac
 from bester.protocol.names import RESERVED_TYPES, type_name
 from bester.timeouts import within
 from bester.workbench.answers import Answer, attached_message, judge
-from bester.workbench.contract import MAX_FRAME, Failed, Gone, Late, Options
+from bester.workbench.contract import MAX_FRAME, TOKEN, USER, Failed, Gone, Late, Options
 from bester.workbench.transcript import Transcript
 
 READ_BYTES = 64 * 1024
@@ -195,6 +195,9 @@ class Connection:
             raise Failed(f"the first frame is not an attach message: {error.message}") from error
         if hello.header.scope != "handler":
             raise Failed('header.scope of the first frame must be "handler"')
+        claim = hello.header.authentication
+        if self.bench.options.tls and (claim is None or (claim.username, claim.token) != (USER, TOKEN)):
+            raise Failed("header.authentication of the first frame must have the username and the token of the URL")
         try:
             self.attached = attach_data(hello.payload)
         except BesterError as error:

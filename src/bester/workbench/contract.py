@@ -10,6 +10,8 @@ MAX_MESSAGE = 1024 * 1024
 MAX_FRAME = MAX_MESSAGE + 64 * 1024
 """The largest body of a frame to or from a handler (docs/protocol.md, section 1.1)."""
 
+USER, TOKEN = "check", "the-token-of-the-check"
+"""The account with which a handler proves itself that attaches over TLS."""
 SAMPLE = b'{"to":"t","text":"Hello"}'
 """The default data of a request."""
 
@@ -19,6 +21,7 @@ class Form(enum.StrEnum):
 
     CLASSIC = "classic"
     ATTACHED = "attached"
+    STDIO = "stdio"
 
 
 class Failed(Exception):
@@ -51,5 +54,7 @@ class Options:
     """Whether the handler returns the data unchanged, so that they can be compared."""
     timeout_s: float = 5.0
     """The time limit for an answer, and for everything else that the handler does at once."""
+    tls: bool = False
+    """Whether a handler attaches over TLS, as from another machine."""
     reattach_s: float = 10.0
     """The time limit for a handler to start, or to attach again after its connection was lost."""

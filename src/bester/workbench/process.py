@@ -19,14 +19,22 @@ class Process:
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
+        output = process.stdout or process.stderr
+        assert output is not None
+        self._printed = output
         self._output: deque[str] = deque(maxlen=_KEPT_LINES)
         self._reading = asyncio.create_task(self._read())
         self.ended = asyncio.create_task(process.wait())
         """Done when the process has ended; the result is its status."""
 
     @classmethod
-    async def start(cls, command: Sequence[str], environment: Mapping[str, str]) -> Process:
+    async def start(cls, command: Sequence[str], environment: Mapping[str, str], stdio: int | None = None) -> Process:
         """Starts the command with these variables in its environment, and no others that concern Bester.
+
+        Args:
+            command: the program and its arguments.
+            environment: the variables.
+            stdio: a socket that is its standard input and output; None: it has no input, and its output is kept.
 
         Raises:
             OSError: there is no such program.
@@ -36,9 +44,9 @@ class Process:
             await asyncio.create_subprocess_exec(
                 *command,
                 env=inherited | dict(environment),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT,
+                stdin=asyncio.subprocess.DEVNULL if stdio is None else stdio,
+                stdout=asyncio.subprocess.PIPE if stdio is None else stdio,
+                stderr=asyncio.subprocess.STDOUT if stdio is None else asyncio.subprocess.PIPE,
                 limit=_MAX_LINE,
                 start_new_session=True,
             )
@@ -74,11 +82,9 @@ class Process:
         await self._reading
 
     async def _read(self) -> None:
-        output = self._process.stdout
-        assert output is not None
         while True:
             try:
-                line = await output.readline()
+                line = await self._printed.readline()
             except ValueError:
                 continue  # the line is longer than the limit, and the reader dropped it
             if not line:

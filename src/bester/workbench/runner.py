@@ -24,8 +24,10 @@ from bester.workbench.classic import ClassicBench, is_socket
 from bester.workbench.classic_checks import CLASSIC
 from bester.workbench.contract import Failed, Form, Gone, Options, Skipped
 from bester.workbench.process import Process
+from bester.workbench.stdio import StdioBench
+from bester.workbench.stdio_checks import STDIO
 
-CHECKS = {Form.ATTACHED: ATTACHED, Form.CLASSIC: CLASSIC}
+CHECKS = {Form.ATTACHED: ATTACHED, Form.CLASSIC: CLASSIC, Form.STDIO: STDIO}
 _POLL_S = 0.02
 _FIRST = frozenset({"attach", "listen", "answer"})
 """The checks that all others build on."""
@@ -69,7 +71,7 @@ async def detect(target: Target, options: Options) -> Form:
 async def _first_sign(attached: AttachedBench, path: Path) -> Form:
     options = attached.options
     environment = {
-        "BESTER_HANDLERS": str(attached.path),
+        "BESTER_HANDLERS": attached.address,
         "BESTER_SOCKET": str(path),
         "BESTER_TYPE": options.type,
     }
@@ -179,6 +181,8 @@ class _Run:
         folder = Path(self._folder.name)
         if self._form is Form.ATTACHED:
             return AttachedBench(self._target.command, folder, self._options)
+        if self._form is Form.STDIO:
+            return StdioBench(self._target.command, folder, self._options)
         return ClassicBench(self._target.command, folder, self._options, self._target.socket)
 
     async def _open(self, bench: Bench) -> None:

@@ -42,6 +42,8 @@ LANGUAGES = {
     "c": Language(Form.ATTACHED, "./handler", "make test", ("make", "cc"), build="make"),
     "go": Language(Form.ATTACHED, "./handler", "go test ./...", ("go",), build="go build -o handler ."),
     "perl": Language(Form.CLASSIC, "./handler.pl", "prove", ("perl", "prove")),
+    "sh": Language(Form.STDIO, "./handler.sh", "./test.sh", ("sh",)),
+    "tcl": Language(Form.STDIO, "./handler.tcl", "./test.tcl", ("tclsh",)),
     "bash": Language(Form.CLASSIC, "./handler.sh", "./test.sh", ("bash", "socat")),
 }
 

@@ -35,6 +35,7 @@ from bester.protocol.builtin import Credentials, read_credentials
 from bester.protocol.messages import Authentication, Payload
 from bester.protocol.names import username
 from bester.server.accounts.attempts import Attempts
+from bester.server.accounts.dependents import Dependents
 from bester.server.accounts.throttle import Throttle
 from bester.server.mailboxes import Mailboxes
 from bester.server.rate_limit import Buckets
@@ -50,6 +51,9 @@ FEATURES = ("ack", "token")
 REGISTRATIONS_PER_S = 0.2
 REGISTRATIONS_AT_ONCE = 20
 MAX_ROLES = 32
+MAX_TOKEN_DAYS = 3650
+HANDLER = "handler"
+"""The role of the accounts that may attach handlers from other machines."""
 OPERATOR = "operator"
 """Stands for an address where operators set passwords."""
 DOUBT_S = 1.0
@@ -115,6 +119,7 @@ class AccountService:
         """By account: held while it is changed."""
         self._sessions: dict[str, int] = {}
         self._tokens: dict[Session, bytes] = {}
+        self.dependents = Dependents()
 
     def on_changed(self, callback: Changed) -> None:
         """Registers a callback for changes of accounts that were made here."""
@@ -272,10 +277,20 @@ class AccountService:
 
     async def new_token(self, name: str) -> str:
         """Returns a token that stands in for the account's password, for ``limits.tokenDays``."""
+        return (await self.give_token(name, None))[1]
+
+    async def give_token(self, name: str, days: int | None) -> tuple[str, str, float]:
+        """Returns an account's canonical name, a new token for it, and when that expires; None: in ``tokenDays``.
+
+        Raises:
+            UnknownAccount: no such account.
+        """
+        canonical = username(name)
         token, hashed = new_token()
-        lifetime_s, now = self.runtime.config.limits.token_days * 86_400, self.runtime.steady.now()
-        await self.store.add_token(name, hashed, now + lifetime_s, now)
-        return token
+        now = self.runtime.steady.now()
+        expires = now + (days or self.runtime.config.limits.token_days) * 86_400
+        await self.store.add_token(canonical, hashed, expires, now)
+        return canonical, token, expires
 
     async def end_token(self, session: Session) -> None:
         """Ends the token that the session was given."""
@@ -294,6 +309,7 @@ class AccountService:
         for session in self.runtime.exchange.presence.all_sessions(name):
             if session is not besides:
                 session.writer.end_session(SessionEnded(why))
+        self.dependents.changed(name, why, None)
         self._end_logins(name, why)
 
     def _end_logins(self, name: str, why: str) -> None:
@@ -395,6 +411,7 @@ class AccountService:
         """Gives an account's sessions here other roles, and ends its logins that are being checked."""
         for session in self.runtime.exchange.presence.all_sessions(name):
             session.roles = roles
+        self.dependents.changed(name, "", roles)
         self._end_logins(name, "the account's roles were changed")
 
     async def list(self, after: str, limit: int) -> list[Account]:

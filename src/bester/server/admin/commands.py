@@ -30,6 +30,7 @@ from bester.protocol.builtin import (
     HandlerOutput,
     HeldPage,
     NewAccount,
+    NewToken,
     NoArgs,
     OneServer,
     Page,
@@ -47,6 +48,7 @@ from bester.protocol.builtin import (
     read_command,
 )
 from bester.protocol.messages import Payload
+from bester.server.accounts.service import MAX_TOKEN_DAYS
 from bester.server.admin import descriptions, handlers, held, lookup, queue, servers
 from bester.server.admin.queue import server_key
 from bester.server.admin.recordings import Reader
@@ -238,6 +240,13 @@ async def _set_roles(call: CommandCall, args: Roles) -> None:
     await call.services.accounts.set_roles(args.username, tuple(args.roles))
 
 
+async def _add_token(call: CommandCall, args: NewToken) -> object:
+    if args.days is not None and not 1 <= args.days <= MAX_TOKEN_DAYS:
+        raise BadArguments(f"days must be from 1 to {MAX_TOKEN_DAYS}")
+    name, token, expires = await call.services.accounts.give_token(args.username, args.days)
+    return {"username": name, "token": token, "expires": expires}
+
+
 async def _list_accounts(call: CommandCall, args: Page) -> object:
     if not 1 <= args.limit <= 10_000:
         raise BadArguments("limit must be from 1 to 10000")
@@ -351,6 +360,7 @@ COMMANDS: dict[str, Command] = {
     "removeAccount": Command(AccountName, _remove_account, admin=True, help="remove an account, end its sessions"),
     "setPassword": Command(Credentials, _set_password, admin=True, help="set a password, end the account's sessions"),
     "setRoles": Command(Roles, _set_roles, admin=True, help="set an account's roles"),
+    "addToken": Command(NewToken, _add_token, admin=True, help="make a token for a program that uses the account"),
     "listAccounts": Command(Page, _list_accounts, admin=True, help="the accounts, sorted, a page at a time"),
     "listHandlers": Command(NoArgs, _list_handlers, admin=True, help="the types, who serves them, and how it goes"),
     "startHandler": Command(HandledType, _start_handler, admin=True, help="ask a stopped classic handler again"),

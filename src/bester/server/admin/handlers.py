@@ -61,7 +61,7 @@ def _classic_socket(services: AdminServices, route: TypeRoute) -> str | None:
     """Returns where a type's classic handler answers, or would answer if an operator had not stopped it."""
     if services.supervisor.is_stopped(route.name):
         handler = services.runtime.config.served_types().get(route.name)
-        if handler is not None:
+        if handler is not None and handler.socket is not None:
             return str(handler.socket)
     return route.rules.classic_socket
 
@@ -74,8 +74,8 @@ def handlers(services: AdminServices) -> list[dict[str, Any]]:
     configured = runtime.config.served_types()
     for name, route in runtime.exchange.dispatcher.types.items():
         rules = configured.get(name)
-        if rules is not None and rules.socket is not None:
-            rows.append(_classic(services, route))
+        if rules is not None and (rules.socket is not None or (rules.stdio is not None and not route.attached)):
+            rows.append(_classic(services, route, "classic" if rules.stdio is None else "stdio"))
     return sorted(rows, key=lambda row: (row["name"], row["kind"]))
 
 
@@ -97,7 +97,7 @@ def _attached(services: AdminServices, handler: AttachedHandler, ahead_s: float)
     }
 
 
-def _classic(services: AdminServices, route: TypeRoute) -> dict[str, Any]:
+def _classic(services: AdminServices, route: TypeRoute, kind: str) -> dict[str, Any]:
     process = services.supervisor.state(route.name)
     state = "up"
     if services.supervisor.is_stopped(route.name):
@@ -107,7 +107,7 @@ def _classic(services: AdminServices, route: TypeRoute) -> dict[str, Any]:
     done = served(services.cluster, route.metrics)
     return {
         "name": route.name,
-        "kind": "classic",
+        "kind": kind,
         "state": state,
         "types": [route.name],
         "since": None,

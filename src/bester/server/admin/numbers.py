@@ -30,6 +30,7 @@ def process(services: AdminServices) -> dict[str, Any]:
         "pid": os.getpid(),
         "uptime": round(runtime.uptime_s, 1),
         "listeners": runtime.listener_urls,
+        "handlerListeners": runtime.handler_urls,
         "loop": {"worstLagMs": round(1000 * services.rates.worst_lag_s, 1)},
         "recordings": services.recordings.rows(),
     }

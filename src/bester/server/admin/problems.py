@@ -83,8 +83,7 @@ async def of_store(services: AdminServices) -> list[Problem]:
 def _certificates(services: AdminServices) -> list[Problem]:
     now = datetime.datetime.fromtimestamp(wall_time(), datetime.UTC)
     found: list[Problem] = []
-    web = services.web_expiry()
-    for expiry in [*services.federation.trust.expiries(), *([web] if web is not None else [])]:
+    for expiry in [*services.federation.trust.expiries(), *services.listener_expiries()]:
         days = (expiry.at - now).days
         if days < EXPIRY_DAYS:
             detail = f"ends in {days} days, on {expiry.at:%Y-%m-%d}" if days >= 0 else f"ended on {expiry.at:%Y-%m-%d}"

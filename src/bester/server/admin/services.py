@@ -79,7 +79,7 @@ class AdminServices:
     storage: Storage
     tracing: Tracing
     recordings: Recordings
-    web_expiry: Callable[[], Expiry | None]
+    listener_expiries: Callable[[], list[Expiry]]
     """Returns when the certificate of the listener ``web`` ends; None without one."""
     reload: Callable[[], Awaitable[dict[str, object]]]
     """Reads the configuration again; raises BadConfiguration if it is wrong, and then changes nothing."""

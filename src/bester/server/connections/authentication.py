@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from bester.errors import (
     BadArguments,
     BesterError,
+    Fatal,
     Malformed,
+    NotAllowed,
     Overloaded,
     SessionEnded,
     ShuttingDown,
     StorageFull,
 )
+from bester.net.peers import Remote
 from bester.protocol import link
-from bester.protocol.messages import FirstHeader, FirstMessage
-from bester.server.accounts.service import Doubted
+from bester.protocol.messages import Authentication, FirstHeader, FirstMessage
+from bester.server.accounts.dependents import Dependent
+from bester.server.accounts.service import HANDLER, Doubted
 from bester.server.connections.conversation import Conversation
 from bester.server.connections.services import Services
 from bester.store.ports import Account
@@ -30,6 +34,22 @@ PARTS = "parts"
 MAX_MAIL_TYPES = 256
 AUTH_ID = "auth_special"
 """The id of the report that answers a client's first message."""
+
+
+class ProvenHandler(Dependent, Protocol):
+    """The connection of a handler on another machine."""
+
+    remote: Remote
+    ended: bool
+
+    def admit(self, name: str, body: bytes) -> None:
+        """Lets it attach under the name that it has proved."""
+
+    def refuse(self, error: BesterError, body: bytes) -> None:
+        """Answers its attach message with a bad report, and closes."""
+
+    def fail(self, error: BesterError) -> None:
+        """Ends the connection, and tells why."""
 
 
 class Authenticated(NamedTuple):
@@ -102,6 +122,37 @@ async def authenticate(
         connection.refuse(error, AUTH_ID)
     else:
         begin(message, Authenticated(account, opened, features, takes, token, has_mail, login.doubted))
+
+
+async def prove_handler(connection: ProvenHandler, services: Services, claim: Authentication, body: bytes) -> None:
+    """Lets a handler attach whose account may do so (section 6.10).
+
+    Args:
+        connection: the handler's; it is refused if authentication fails.
+        services: those of the server.
+        claim: who it says it is.
+        body: its attach message.
+    """
+    runtime, accounts = services.runtime, services.accounts
+    try:
+        with accounts.checking() as login:
+            account = await accounts.authenticate(claim, connection.remote, login, opens=False)
+            if connection.ended:
+                return
+            if runtime.stopping:
+                raise ShuttingDown
+            if login.doubted is not None:
+                raise Overloaded("accounts cannot be checked now")
+            if HANDLER not in account.roles:
+                raise NotAllowed(f"the account has not the role {HANDLER}, without which it may not attach")
+            login.check()
+            accounts.dependents.add(account.username, connection)
+            connection.admit(account.username, body)
+    except Fatal as error:
+        connection.fail(error)
+    except BesterError as error:
+        runtime.counts.logins_failed += 1
+        connection.refuse(error, body)
 
 
 def _takes(header: FirstHeader) -> frozenset[str] | None:

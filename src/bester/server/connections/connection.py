@@ -17,11 +17,13 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Final, cast
 
+from bester.accepting import Arrival
 from bester.core.metrics import Drop
 from bester.errors import AuthenticationTimeout, BesterError, Fatal, FrameTimeout, Internal, SlowConsumer
 from bester.net.peers import HasExtraInfo, Remote, remote_of
 from bester.protocol import frames
 from bester.protocol.framing import Framer
+from bester.server.connections.limits import ConnectionLimits
 from bester.server.connections.line import Line
 from bester.server.runtime import Runtime
 
@@ -133,6 +135,28 @@ class Connection(asyncio.Protocol):
         """Frames that wait for the connection's turn; later frames stay in the framer."""
         self._end_waits = False
         """Whether the peer has ended its half, which is handled after the frames that wait."""
+        self._arrival: Arrival | None = None
+        """Set while the connection is accepted and has no transport yet."""
+
+    # -- before it is open ---------------------------------------------------------------------------------------
+
+    def arrive(self, arrival: Arrival, limits: ConnectionLimits) -> bool:
+        """Counts an accepted connection, whose TLS handshake may be still to come; False closes it at once."""
+        self._arrival = arrival
+        self.meet(arrival)
+        arrival.gone = self._never_opened
+        return limits.arrive(self, told=not arrival.tls)
+
+    def _never_opened(self) -> None:
+        self.ended = self.lost = True
+        self.closed()
+
+    def _fail_early(self, arrival: Arrival, error: BesterError) -> None:
+        """Ends a connection that can be told nothing yet."""
+        self.runtime.counts.refuse(error.code)
+        log.debug("%s is closed in its handshake: %s: %s", self, error.code, error.inside, extra=self.ids())
+        self.ended = self.lost = True
+        arrival.close()
 
     # -- asyncio's side ------------------------------------------------------------------------------------------
 
@@ -140,7 +164,11 @@ class Connection(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
         self.meet(transport)
         self.connections.all[self] = None
-        self.opened()
+        self._arrival = None
+        if self.ended:  # in the last moment of its handshake
+            self.transport.abort()
+        else:
+            self.opened()
 
     def meet(self, other: HasExtraInfo) -> None:
         """Notes who is at the other end."""
@@ -361,6 +389,9 @@ class Connection(asyncio.Protocol):
     def fail(self, error: BesterError) -> None:
         """Ends the connection with a frame that says why."""
         if self.ended:
+            return
+        if self._arrival is not None:
+            self._fail_early(self._arrival, error)
             return
         self.runtime.counts.refuse(error.code)
         log.info("%s is closed: %s: %s", self, error.code, error.inside, extra=self.ids())

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
-from bester.accepting import Arrival
 from bester.core.endpoint import Endpoint, Peer
 from bester.core.metrics import Drop
 from bester.core.session import Session
@@ -77,27 +76,10 @@ class Conversation(Connection):
         self._aside: list[bytes] = []
         """Frames that were already cut when it turned out that an earlier one must be done first."""
         self.input_ended = False
-        self._arrival: Arrival | None = None
-        """Set while the connection is accepted and has no transport yet."""
 
     # -- asyncio's side ------------------------------------------------------------------------------------------
 
-    def arrive(self, arrival: Arrival) -> bool:
-        """Counts an accepted connection, whose TLS handshake may be still to come; False closes it at once."""
-        self._arrival = arrival
-        self.meet(arrival)
-        arrival.gone = self._never_opened
-        return self.services.limits.arrive(self, told=not arrival.tls)
-
-    def _never_opened(self) -> None:
-        self.ended = self.lost = True
-        self.closed()
-
     def opened(self) -> None:
-        self._arrival = None
-        if self.ended:  # in the last moment of its handshake
-            self.transport.abort()
-            return
         self.runtime.counts.connections += 1
         federation = self.services.federation
         self.remote = federation.trust.identified(self.remote, self.transport)
@@ -107,15 +89,6 @@ class Conversation(Connection):
             self.fail(ShuttingDown())
         else:
             self.services.limits.enter(self)
-
-    def fail(self, error: BesterError) -> None:
-        if self._arrival is None or self.ended:
-            super().fail(error)
-            return
-        self.runtime.counts.refuse(error.code)
-        log.debug("%s is closed in its handshake: %s: %s", self, error.code, error.inside, extra=self.ids())
-        self.ended = self.lost = True
-        self._arrival.close()
 
     def finish_input(self) -> bool:
         """Keeps the connection open for reports that are still to come."""

@@ -8,7 +8,7 @@ from bester.core.metrics import Drop
 from bester.core.routing import AttachedHandler
 from bester.errors import BadResponse, BadScope, BesterError, Overloaded, ShuttingDown
 from bester.protocol import frames
-from bester.protocol.messages import BadAnswer, attach_data, decode_attach
+from bester.protocol.messages import AttachData, AttachHeader, BadAnswer, attach_data, decode_attach
 from bester.protocol.names import type_name
 from bester.protocol.plain import read_handler_message
 from bester.server.connections.connection import Connection
@@ -18,6 +18,17 @@ from bester.server.handlers.classic import EXTRA_SIZE
 log = logging.getLogger("bester.handler")
 
 
+MAX_NAME = 128
+
+
+def grant(handler: AttachedHandler, header: AttachHeader, data: AttachData, types: list[str]) -> None:
+    """Gives a handler the features for which its attach message asks."""
+    handler.parts = "parts" in header.features
+    handler.cancels = "cancel" in header.features
+    if "dryRun" in header.features:
+        handler.dry_types = frozenset(types if data.dry_run is None else data.dry_run)
+
+
 class HandlerConnection(Connection):
     """One handler process's connection."""
 
@@ -25,7 +36,7 @@ class HandlerConnection(Connection):
 
     def __init__(self, services: Services) -> None:
         runtime = services.runtime
-        super().__init__(runtime, services.connections, runtime.config.limits.max_message + EXTRA_SIZE, self._attach)
+        super().__init__(runtime, services.connections, runtime.config.limits.max_message + EXTRA_SIZE, self.attach)
         self.exchange = runtime.exchange
         self.descriptions = services.descriptions
         self.handler: AttachedHandler | None = None
@@ -34,43 +45,44 @@ class HandlerConnection(Connection):
         limits, unattached = self.runtime.config.limits, self.connections.unattached
         if self.runtime.stopping:
             self.fail(ShuttingDown())
-        elif self._is_crowded():
-            self.fail(self._crowded())
+        elif self.is_crowded():
+            self.fail(self.crowded())
         else:
             if len(unattached) >= limits.max_handlers:
                 next(iter(unattached)).fail(Overloaded("too many connections have not attached"))
             unattached[self] = self.runtime.clock() + limits.authentication_timeout
 
-    def _is_crowded(self) -> bool:
+    def is_crowded(self) -> bool:
+        """Whether no further handler may attach."""
         return len(self.exchange.dispatcher.handlers) >= self.runtime.config.limits.max_handlers
 
-    def _crowded(self) -> Overloaded:
+    def crowded(self) -> Overloaded:
+        """Returns the error that says so."""
         return Overloaded(f"at most {self.runtime.config.limits.max_handlers} handlers may be attached")
 
-    def _attach(self, body: bytes) -> None:
+    def attach(self, body: bytes) -> None:
+        """Takes the attach message."""
         message = decode_attach(body)
         if message.header.scope != "handler":
             raise BadScope('header.scope must be "handler" on this socket')
-        if self._is_crowded():  # there was room when it connected
-            raise self._crowded()
+        if self.is_crowded():  # there was room when it connected
+            raise self.crowded()
         self.connections.unattached.pop(self, None)
         payload = message.payload
         id = frames.encode_text(payload.id if payload is not None else "")
         try:
             data = attach_data(payload)
             types = [type_name(name) for name in data.types]
+            self.check_types(types)
             described = self.descriptions.read(data.describe, types)
             handler = AttachedHandler(
-                data.name[:128] or data.types[0],
+                self.shown_name(data.name or data.types[0]),
                 self.runtime.config.server.name,
                 data.concurrency,
                 since=self.runtime.clock(),
                 writer=self,
             )
-            handler.parts = "parts" in message.header.features
-            handler.cancels = "cancel" in message.header.features
-            if "dryRun" in message.header.features:
-                handler.dry_types = frozenset(types if data.dry_run is None else data.dry_run)
+            grant(handler, message.header, data, types)
             # The report goes out before the first request.
             handler.out.append(frames.good_report(id))
             self.exchange.dispatcher.attach(handler, types, self.runtime.config.limits.handler_timeout)
@@ -85,6 +97,17 @@ class HandlerConnection(Connection):
             self.exchange.batch.dirty.append(handler)
         log.info("handler %s attached for %s", ascii(handler.name), ", ".join(map(ascii, types)), extra=self.ids())
         self.receive = self._from_handler
+
+    def check_types(self, types: list[str]) -> None:
+        """Called before the handler is attached for these types.
+
+        Raises:
+            NotAllowed: it may not serve one of them.
+        """
+
+    def shown_name(self, name: str) -> str:
+        """Returns the name that operators see of a handler that calls itself so."""
+        return name[:MAX_NAME]
 
     def _from_handler(self, body: bytes) -> None:
         handler = self.handler
@@ -132,12 +155,13 @@ class HandlerConnection(Connection):
         if self.lost:
             return
         super().end(last)
-        self._leave()
+        self.leave()
 
     def closed(self) -> None:
-        self._leave()
+        self.leave()
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
+        """Takes the handler out of the exchange."""
         self.connections.unattached.pop(self, None)
         handler, self.handler = self.handler, None
         if handler is not None:

@@ -25,7 +25,7 @@ from bester.server.connections.services import Services
 def welcome(services: Services, arrival: Arrival) -> ListenerConnection | None:
     """Takes a connection that a listener has accepted, if there is room for it."""
     connection = ListenerConnection(services)
-    return connection if connection.arrive(arrival) else None
+    return connection if connection.arrive(arrival, services.limits) else None
 
 
 class ListenerConnection(Conversation):

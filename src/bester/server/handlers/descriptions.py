@@ -102,7 +102,7 @@ class Descriptions:
 
     def reconfigure(self) -> None:
         """Validates the types that the configuration says, and no others."""
-        for type in {*self._by_type, *self._used}:
+        for type in dict.fromkeys((*self._by_type, *self._used)):
             self._switch(type)
 
     def _is_wanted(self, type: str) -> bool:

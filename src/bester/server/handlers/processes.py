@@ -1,7 +1,7 @@
-"""Starts configured classic handlers, keeps them running, and stops them (docs/protocol.md, section 10).
+"""Starts configured handlers, keeps them running, and stops them (docs/protocol.md, section 10).
 
-A handler that something already answers for is left alone. One that ends is started again after a pause that grows
-from 0.2 s to 30 s, and shrinks back once it has run for a minute.
+A classic handler that something already answers for is left alone. A process that ends is started again after a pause
+that grows from 0.2 s to 30 s, and shrinks back once it has run for a minute.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import signal
 import socket
 import stat
 from collections import deque
+from collections.abc import Callable
 from dataclasses import replace
 
 from bester.backoff import Backoff
@@ -35,17 +36,29 @@ STARTING_S = 5.0
 """How long a message waits for the socket of a handler that has just been started."""
 STOP_S = 3.0
 """How long a handler may take to end after SIGTERM."""
+ENDING_S = 1.0
+"""How long a handler may take to end by itself when its input has ended."""
 MAX_LINE = 4096
 """The longest line of a handler's output that goes to the log, in bytes; the rest of it is dropped."""
 KEPT_LINES = 500
 """How many lines of each handler's output are kept to be shown."""
 
 
-class Supervisor:
-    """The handler processes of one server."""
+Speak = Callable[[HandlerConfig, Callable[[], None]], asyncio.Protocol]
+"""Makes the connection to a process's standard input and output; calls what it is given when that has ended."""
 
-    def __init__(self, runtime: Runtime) -> None:
+
+class Supervisor:
+    """The handler processes of one server.
+
+    Args:
+        runtime: has the configuration, the exchange and the clock.
+        speak: for handlers that are spoken to over their standard input and output.
+    """
+
+    def __init__(self, runtime: Runtime, speak: Speak) -> None:
         self.runtime = runtime
+        self._speak = speak
         self._processes: dict[str, _Process] = {}
         self._guardian = Guardian()
         self._held: set[str] = set()
@@ -75,7 +88,7 @@ class Supervisor:
         Raises:
             BadArguments: the configuration has no classic handler for the type.
         """
-        self._check_classic(type)
+        self._check_configured(type)
         self._held.discard(type)
         process = self._processes.get(type)
         if process is not None and not process.running:
@@ -145,14 +158,14 @@ class Supervisor:
             raise BadArguments("nobody serves this type")
         return kind
 
-    def _check_classic(self, type: str) -> None:
+    def _check_configured(self, type: str) -> None:
         handler = self.runtime.config.served_types().get(type)
-        if handler is None or handler.socket is None:
-            raise BadArguments("the configuration has no classic handler for this type; attached ones start themselves")
+        if handler is None or not handler.supervised:
+            raise BadArguments("the configuration has no handler for this type; attached ones start themselves")
 
     def _hold(self, type: str) -> None:
         handler = self.runtime.config.served_types().get(type)
-        if handler is not None and handler.socket is not None:
+        if handler is not None and handler.supervised:
             self._held.add(type)
             self.reconfigure()
 
@@ -184,7 +197,7 @@ class Supervisor:
         started: list[_Process] = []
         for name, handler in wanted.items():
             if name not in self._processes:
-                process = self._processes[name] = _Process(self.runtime, name, handler, self._guardian)
+                process = self._processes[name] = _Process(self.runtime, name, handler, self._guardian, self._speak)
                 if name not in self._held:
                     started.append(process)
                     process.start()
@@ -198,7 +211,7 @@ class Supervisor:
 
 def _executable(handler: HandlerConfig) -> bool:
     path = handler.binary
-    return path is not None and handler.socket is not None and os.access(path, os.X_OK) and path.is_file()
+    return path is not None and handler.supervised and os.access(path, os.X_OK) and path.is_file()
 
 
 def _answers(path: str) -> bool:
@@ -218,8 +231,9 @@ def _remove_socket(path: str) -> None:
 class _Process:
     """The process of one type's handler, which is started again whenever it ends."""
 
-    def __init__(self, runtime: Runtime, type: str, config: HandlerConfig, guardian: Guardian) -> None:
+    def __init__(self, runtime: Runtime, type: str, config: HandlerConfig, guardian: Guardian, speak: Speak) -> None:
         self.runtime = runtime
+        self._speak = speak
         self.guardian = guardian
         self.type = type
         self.config = config
@@ -256,18 +270,21 @@ class _Process:
 
     async def _keep(self) -> None:
         backoff = Backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S, spread=(0.8, 1.2))
-        path = str(self.config.socket)
+        path = str(self.config.socket) if self.config.socket is not None else None
         while True:
-            if _answers(path):
-                log.info("type %s: something answers on %s already; nothing is started", ascii(self.type), path)
-                self.down = False
-                self.tried.set()
-                self.unreachable.clear()
-                await self.unreachable.wait()
-                continue
-            _remove_socket(path)
+            if path is not None:
+                if _answers(path):
+                    log.info("type %s: something answers on %s already; nothing is started", ascii(self.type), path)
+                    self.down = False
+                    self.tried.set()
+                    self.unreachable.clear()
+                    await self.unreachable.wait()
+                    continue
+                _remove_socket(path)
             began = self.runtime.clock()
             await self._run(path)
+            if self.runtime.stopping:
+                return
             self.down = True
             self.tried.set()
             if self.runtime.clock() - began > SETTLED_S:
@@ -276,43 +293,75 @@ class _Process:
             log.warning("type %s: its handler ended with %s; again in %.1f s", self.type, self.last_exit, pause_s)
             await asyncio.sleep(pause_s)
 
-    async def _run(self, path: str) -> None:
+    async def _run(self, path: str | None) -> None:
         """Runs the handler once, until it ends; a cancellation ends the handler."""
-        environment = os.environ | self.config.environment | {"BESTER_TYPE": self.type, "BESTER_SOCKET": path}
         await self.guardian.be_there()
+        ours, its = socket.socketpair() if path is None else (None, None)
         try:
-            process = await asyncio.create_subprocess_exec(
-                str(self.config.binary),
-                cwd=self.runtime.config.base,
-                env=environment,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT,
-                limit=MAX_LINE,
-                start_new_session=True,  # so that its own children end with it, and the terminal's ^C is ours alone
-            )
+            process = await self._start(path, its)
         except OSError as error:
             log.error("type %s: %s cannot be started: %s", self.type, self.config.binary, error)
             self.last_exit = None
+            if ours is not None:
+                ours.close()
             return
+        finally:
+            if its is not None:
+                its.close()
         self.guardian.begun(process.pid)
         self.pid = process.pid
         self.down = False
         self.starts += 1
         self.starting_until = self.runtime.clock() + STARTING_S
         log.info("type %s: started %s, pid %d", ascii(self.type), self.config.binary, process.pid)
-        assert process.stdout is not None
-        reading = asyncio.get_running_loop().create_task(self._log_output(process.stdout))
-        self.tried.set()
+        output = process.stderr if path is None else process.stdout
+        assert output is not None
+        reading = asyncio.get_running_loop().create_task(self._log_output(output))
         try:
+            if ours is not None:
+                await self._converse(process, ours)
+            self.tried.set()
             self.last_exit = await process.wait()
         finally:
             await _end(process)
             self.guardian.ended(process.pid)
             self.pid = None
             reading.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await reading
+            await asyncio.wait({reading})  # unlike an await of the task, this leaves a cancellation of ours alone
+
+    async def _start(self, path: str | None, its: socket.socket | None) -> asyncio.subprocess.Process:
+        """Starts the process: with a socket as its standard input and output if it has no path to listen on."""
+        own = {"BESTER_SOCKET": path} if path is not None else {"BESTER_STDIO": str(self.config.stdio)}
+        return await asyncio.create_subprocess_exec(
+            str(self.config.binary),
+            cwd=self.runtime.config.base,
+            env=os.environ | self.config.environment | {"BESTER_TYPE": self.type} | own,
+            stdin=asyncio.subprocess.DEVNULL if its is None else its.fileno(),
+            stdout=asyncio.subprocess.PIPE if its is None else its.fileno(),
+            stderr=asyncio.subprocess.STDOUT if its is None else asyncio.subprocess.PIPE,
+            limit=MAX_LINE,
+            start_new_session=True,  # so that its own children end with it, and the terminal's ^C is ours alone
+        )
+
+    async def _converse(self, process: asyncio.subprocess.Process, ours: socket.socket) -> None:
+        """Speaks to a process over its standard input and output, until either has ended."""
+        gone = asyncio.Event()
+        transport, _ = await asyncio.get_running_loop().create_unix_connection(
+            lambda: self._speak(self.config, gone.set), sock=ours
+        )
+        self.tried.set()
+        waiting = {asyncio.ensure_future(process.wait()), asyncio.ensure_future(gone.wait())}
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            try:
+                async with within(ENDING_S):
+                    await process.wait()
+            except TimeoutError:
+                await _end(process)
+        finally:
+            for one in waiting:
+                one.cancel()
+            transport.abort()
 
     async def _log_output(self, output: asyncio.StreamReader) -> None:
         while True:
