@@ -350,7 +350,7 @@ class _Process:
             lambda: self._speak(self.config, gone.set), sock=ours
         )
         self.tried.set()
-        waiting = {asyncio.ensure_future(process.wait()), asyncio.ensure_future(gone.wait())}
+        waiting = [asyncio.ensure_future(process.wait()), asyncio.ensure_future(gone.wait())]
         try:
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             try:
