@@ -138,7 +138,7 @@ def test_the_template_serves_its_type_and_no_other(lang: str) -> None:
     texts = [(TEMPLATES / lang / file).read_text(encoding="utf-8") for file in files(lang)]
     assert any(TYPE in text for text in texts)
     assert not any(NAME in text for text in texts)
-    assert any(path.name.startswith("handler.") for path in files(lang))
+    assert any(path.name.lower().startswith("handler.") for path in files(lang))
     assert "server.conf" in map(str, files(lang))
 
 
@@ -157,6 +157,10 @@ def test_the_templates_need_no_more_than_their_language_has() -> None:
             assert header in POSIX, header
     assert "require" not in (TEMPLATES / "go" / "go.mod").read_text()
     assert "ependencies" not in (TEMPLATES / "node" / "package.json").read_text()
+    assert "ependencies" not in (TEMPLATES / "rust" / "Cargo.toml").read_text()
+    for file in files("java"):
+        text = (TEMPLATES / "java" / file).read_text(encoding="utf-8")
+        assert re.findall(r"^import (?!java\.)", text, re.MULTILINE) == []
 
 
 @pytest.mark.parametrize("name", ["", "a b", "../x", "-x", "builtin", "dummy", "ü", "x" * 65, 'x"'])

@@ -23,6 +23,8 @@ class Lang(enum.StrEnum):
     NODE = "node"
     C = "c"
     GO = "go"
+    RUST = "rust"
+    JAVA = "java"
     PERL = "perl"
     BASH = "bash"
     SH = "sh"

@@ -19,7 +19,7 @@ TYPE = "mytype"
 PORT = 2223
 """The port on which the servers of the templates' configurations listen."""
 _name = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}").fullmatch
-_LEFT_OUT = {"__pycache__", ".pytest_cache", "handler", "tests"}
+_LEFT_OUT = {"__pycache__", ".pytest_cache", "handler", "tests", "target", "Cargo.lock", "classes"}
 """The files that building and testing create in a folder, and that copying omits."""
 
 
@@ -41,6 +41,15 @@ LANGUAGES = {
     "node": Language(Form.ATTACHED, "node handler.mjs", "node --test", ("node",)),
     "c": Language(Form.ATTACHED, "./handler", "make test", ("make", "cc"), build="make"),
     "go": Language(Form.ATTACHED, "./handler", "go test ./...", ("go",), build="go build -o handler ."),
+    "rust": Language(
+        Form.STDIO, "./target/release/handler", "cargo test", ("cargo", "cc"), build="cargo build --release"
+    ),
+    "java": Language(
+        Form.ATTACHED,
+        "java Handler.java",
+        "javac -d classes *.java && java -cp classes HandlerTest",
+        ("java", "javac"),
+    ),
     "perl": Language(Form.CLASSIC, "./handler.pl", "prove", ("perl", "prove")),
     "sh": Language(Form.STDIO, "./handler.sh", "./test.sh", ("sh",)),
     "tcl": Language(Form.STDIO, "./handler.tcl", "./test.tcl", ("tclsh",)),
