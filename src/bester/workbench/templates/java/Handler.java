@@ -9,6 +9,7 @@ import java.nio.charset.StandardCharsets;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Objects;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import java.util.concurrent.TimeUnit;
@@ -90,8 +91,8 @@ final class Refusal extends Exception {
     final boolean temporary;
 
     Refusal(String code, String message, boolean temporary) {
-        super(message);
-        this.code = code;
+        super(Objects.requireNonNull(message));
+        this.code = Objects.requireNonNull(code);
         this.temporary = temporary;
     }
 
@@ -247,7 +248,7 @@ final class Attachment {
             text = "\"status\":\"0\",\"commands\":[" + commands + "]},\"payload\":{\"data\":" + answer.data() + "}}";
         } catch (Refusal refusal) {
             text = "\"status\":\"1\",\"error\":" + refusal.json() + "}}";
-        } catch (Exception error) {
+        } catch (Throwable error) { // whatever it is, the sender waits
             System.err.println("not handled: " + error);
             text = "\"status\":\"1\"}}";
         }
