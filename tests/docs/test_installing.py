@@ -21,7 +21,7 @@ from bester.installation import document, how_to_add, how_to_add_gadgets
 FOLDERS = {"bester": ".", "bester-gadgets": "gadgets"}
 WHEEL = f"bester_gadgets-{bester.__version__}-py3-none-any.whl"
 EXTRAS = [
-    *(("bester", extra) for extra in ("redis", "otel", "cluster")),
+    *(("bester", extra) for extra in ("redis", "otel", "cluster", "schema")),
     *(("bester-gadgets", extra) for extra in ("chat", "mail", "kitchen")),
 ]
 

@@ -12,6 +12,7 @@ import typer
 
 from bester.cli.output import BAD, USAGE, fail, quiet_pipe, say, say_json, warn
 from bester.cli.settings import ConfigOption, load_config, open_control, warn_of_missing
+from bester.installation import how_to_add
 
 schema = typer.Typer(
     rich_markup_mode=None,
@@ -20,7 +21,6 @@ schema = typer.Typer(
 
 MAX_FILE = 64 * 1024 * 1024
 _PAGE = 20
-_NO_YAML = "YAML needs PyYAML, which is not installed: pip install 'bester[schema]'; or use --json"
 
 
 @schema.callback(invoke_without_command=True)
@@ -42,7 +42,7 @@ def write(
         return
     as_json = json or (output is not None and output.suffix == ".json")
     if not as_json and find_spec("yaml") is None:
-        fail(_NO_YAML, USAGE)
+        fail(_no_yaml(), USAGE)
     text = _text(_fetch(config), as_json)
     if output is None:
         with quiet_pipe():
@@ -129,10 +129,14 @@ def _read(path: Path) -> Any:
         return decode_text(text)
     except (ValueError, RecursionError) as error:
         if path.suffix == ".json" or find_spec("yaml") is None:
-            warn("" if path.suffix == ".json" else _NO_YAML)
+            warn("" if path.suffix == ".json" else _no_yaml())
             fail(f"{path} is not JSON: {error}", USAGE)
     yaml = import_module("yaml")
     try:
         return yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         fail(f"{path} is not YAML: {error}", USAGE)
+
+
+def _no_yaml() -> str:
+    return f"YAML needs PyYAML, which is not installed: {how_to_add('schema')}; or use --json"

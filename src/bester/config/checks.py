@@ -13,6 +13,7 @@ from bester.config.guards import circles
 from bester.config.model import Config
 from bester.config.network import KINDS, ListenerConfig
 from bester.config.problems import KeyPath, Problem, dotted, shown
+from bester.installation import how_to_add
 
 MAX_SOCKET_PATH = 103 if sys.platform == "darwin" else 107
 """The longest path of a Unix socket, in bytes."""
@@ -134,7 +135,7 @@ def _handlers(config: Config) -> Iterator[Finding]:
             yield Finding(
                 (*place, "validate"),
                 "true",
-                "false; true where jsonschema-rs is installed, as by: pip install 'bester[schema]'",
+                f"false; true where jsonschema-rs is installed, as by: {how_to_add('schema')}",
             )
 
     for index in circles(config.handlers.guards):
