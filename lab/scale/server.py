@@ -155,4 +155,6 @@ class _Nobody:
     def never(self, effect: object) -> None:
         raise NotImplementedError(f"{type(effect).__name__} does not happen in these worlds")
 
-    remove_letter = bury = read_mailbox = ask_handler = tell_handler = tell_part = share = tell = call = never
+    remove_letter = bury = read_mailbox = ask_handler = tell_handler = tell_part = share = tell = call = hold_back = (
+        never
+    )

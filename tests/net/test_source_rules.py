@@ -41,7 +41,8 @@ def test_all_listeners_accept_in_one_way() -> None:
         if isinstance(call.func, ast.Attribute) and call.func.attr in OWN_SERVERS
     }
     assert found == {
-        "workbench/attached.py: start_unix_server",  # the tester of handlers plays a server, to what it has started
+        "workbench/attached.py: start_unix_server",  # the tester of handlers plays a server, to what it has started,
+        "workbench/attached.py: start_server",  # also over TLS on loopback
         "lab/cluster.py: create_server",  # of a simulated NATS server, on the lab's loop, which has no real sockets
     }
 

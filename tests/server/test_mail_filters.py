@@ -141,7 +141,7 @@ async def test_the_library_says_it_again_after_a_logout() -> None:
         async with Client(play.running.url("t"), mail=False, features=["route"]) as client:
             await client.logout()
             await client.login("t", PASSWORD)
-            assert client.features == ("route", "replyTo")
+            assert client.features == ("route", "replyTo", "parts")
             assert (presence.usernames(), presence.all_usernames()) == ([], ["t"])
         with pytest.raises(TypeError, match="not the string"):
             Client(play.running.url("t"), mail="chat")

@@ -81,6 +81,9 @@ BY_BESTER: list[tuple[str, list[str]]] = [
     ("identity", ["command", "identity"]),
     ("listTypes", ["command", "listTypes"]),
     ("serverInfo", ["command", "serverInfo"]),
+    ("listHeld", ["held", "list"]),
+    ("release", ["held", "release", "--from-server", "b.example"]),
+    ("refuse", ["held", "refuse", "--from-server", "b.example"]),
     ("record", ["command", "record", '{"type": "work", "seconds": 0.1}']),
     ("drain", ["drain"]),
 ]

@@ -103,9 +103,9 @@ def token(
     days: Annotated[int, typer.Option("--days", min=1, max=3650, metavar="N", help="How long it is good for.")] = 365,
     json: JsonOption = False,
 ) -> None:
-    """Make a token, with which a program uses the account, such as a handler on another machine. It is shown once.
+    """Make a token, with which a program uses the account.
 
-    It ends with a new password, and with the account.
+    It is for programs such as a handler on another machine, and is shown once. It ends with a new password, and with the account.
     """
     made = _open(config).add_token(name, days)
     _done(json, {"username": name, "token": made}, made)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bester.cli.output import BAD, USAGE, fail, quiet_pipe, say, say_json, warn
+from bester.cli.output import BAD, USAGE, fail, quiet_pipe, say, say_json, say_text, warn
 from bester.cli.settings import ConfigOption, load_config, open_control, warn_of_missing
 from bester.installation import how_to_add
 
@@ -46,7 +46,7 @@ def write(
     text = _text(_fetch(config), as_json)
     if output is None:
         with quiet_pipe():
-            print(text, end="", flush=True)
+            say_text(text.removesuffix("\n"))
         return
     try:
         output.write_text(text, encoding="utf-8")

@@ -141,7 +141,7 @@ class StdioConnection(HandlerConnection):
 
     def fail(self, error: BesterError) -> None:
         if self.handler is not None and isinstance(error, Fatal) and error.code in ("malformed", "tooLarge"):
-            log.warning("type %s: its handler is ended: %s", ascii(self._config.type), error.message)
+            log.warning("type %s: its handler is ended: %s", ascii(self._config.type), error.inside)
             if self._asked:
                 self._refuse(self.handler, "", error.message)
         super().fail(error)
