@@ -16,7 +16,7 @@ from hashlib import blake2b
 import msgspec
 
 from bester.bus.connection import Bus
-from bester.store.held import Held, HeldBounds, HeldHead, HeldMessage, HoldOutcome
+from bester.store.held import OPERATORS, Held, HeldBounds, HeldHead, HeldMessage, HoldOutcome
 from bester.store.jetstream.errors import SubjectTaken
 from bester.store.jetstream.names import Names
 from bester.store.jetstream.stream import StoredMessage, Stream, StreamConfig
@@ -135,6 +135,11 @@ class JetStreamHeld:
 
     async def list_held(self, holder: str, after: int, limit: int) -> builtins.list[Held]:
         return await self._list_held(self._held_subjects("kept", holder), after, limit)
+
+    async def held_for_accounts(self) -> int:
+        total: int = (await self.held.state())["messages"]
+        others = (self._held_subjects("kept", OPERATORS), self._names.subject("held", "free", ">"))
+        return max(0, total - sum([len(await self.held.subjects(one)) for one in others]))
 
     async def released(self, after: int, limit: int) -> builtins.list[Held]:
         return await self._list_held(self._names.subject("held", "free", ">"), after, limit)
