@@ -50,7 +50,10 @@ async def test_an_account_decides_about_its_own(play: Stage) -> None:
     assert await held_of(t) == []
     assert await refused(g, "listHeld", operators=True) == "notAllowed"
     of_operators = await result(root, "listHeld", operators=True)
-    assert ([one["data"] for one in of_operators["held"]], of_operators["forAccounts"]) == (["3"], 2)
+    assert ([one["data"] for one in of_operators["held"]], of_operators["counts"]) == (
+        ["3"],
+        {"operators": 1, "accounts": 2},
+    )
     receipts = (await result(root, "trace", outcome="held"))["receipts"]
     assert [(one["outcome"], one["recipients"]["counts"]) for one in receipts] == [("good", {"held": 1})] * 3
     [watch] = [one for one in await result(root, "listHandlers") if one["type"] == "watch"]

@@ -19,7 +19,7 @@ _MAX_POSITION = 2**63 - 1
 async def listed(services: AdminServices, holder: str, after: int, limit: int) -> dict[str, Any]:
     """Returns what is held for a holder behind an id, oldest first, and whom the holder trusts.
 
-    Operators are also told how many messages are held for accounts.
+    Operators are also told how many messages are held, for them and for all accounts.
 
     Raises:
         BadArguments: the limit or the id is not valid.
@@ -33,7 +33,8 @@ async def listed(services: AdminServices, holder: str, after: int, limit: int) -
         "trusted": [_sender(one) for one in trusted],
     }
     if holder == OPERATORS:
-        found["forAccounts"] = await services.held.store.held_for_accounts()
+        operators, accounts = await services.held.store.count_held()
+        found["counts"] = {"operators": operators, "accounts": accounts}
     return found
 
 

@@ -136,10 +136,11 @@ class JetStreamHeld:
     async def list_held(self, holder: str, after: int, limit: int) -> builtins.list[Held]:
         return await self._list_held(self._held_subjects("kept", holder), after, limit)
 
-    async def held_for_accounts(self) -> int:
+    async def count_held(self) -> tuple[int, int]:
         total: int = (await self.held.state())["messages"]
-        others = (self._held_subjects("kept", OPERATORS), self._names.subject("held", "free", ">"))
-        return max(0, total - sum([len(await self.held.subjects(one)) for one in others]))
+        released = len(await self.held.subjects(self._names.subject("held", "free", ">")))
+        operators = len(await self.held.subjects(self._held_subjects("kept", OPERATORS)))
+        return operators, max(0, total - released - operators)
 
     async def released(self, after: int, limit: int) -> builtins.list[Held]:
         return await self._list_held(self._names.subject("held", "free", ">"), after, limit)
