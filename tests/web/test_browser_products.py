@@ -240,7 +240,7 @@ def test_what_runs_is_named(desk: Desk, world: World) -> None:
     expect(other.locator(".entry.sent")).to_contain_text("You cancelled it")
     open_view(page, "Handlers")
     expect(page.get_by_role("row", name="far")).to_contain_text("over TLS from 127.0.0.1")
-    expect(page.get_by_role("row", name="greet")).to_contain_text("over its standard input and output")
+    expect(page.get_by_role("row", name="greet")).to_contain_text("over stdio")
     expect(page.get_by_role("row", name="market")).to_contain_text("guarded by watch")
     open_type(page, "closed")
     expect(page.get_by_text("nobody serves it")).to_be_visible()
@@ -275,7 +275,10 @@ def test_parts_appear_as_they_come(desk: Desk, axe: str, scheme: Any, width: int
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     page.get_by_role("button", name="Cancel").click()
     expect(replies).to_contain_text("You cancelled it")
-    expect(page.get_by_role("button", name="Send", exact=True)).to_be_enabled()
+    page.get_by_role("button", name="Send", exact=True).click()
+    expect(replies).to_contain_text("so far")
+    open_view(page, "Now")  # cancels it, too
+    expect(page.locator("dl.numbers div").filter(has_text="answers in parts").locator("dd")).to_have_text("0")
 
 
 def test_trying_has_the_fields_of_a_type(desk: Desk, axe: str) -> None:

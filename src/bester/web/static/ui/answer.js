@@ -13,7 +13,7 @@ const TIMEOUT_S = 60;
 export class Answer {
   constructor() {
     this.told = h("p.muted", { role: "status", tabindex: -1 }, "Waiting for the answer…");
-    this.cancel = h("button.small", { type: "button", onclick: () => this.#stopping.abort() }, "Cancel");
+    this.cancel = h("button.small", { type: "button", onclick: () => this.stop() }, "Cancel");
     this.list = h("div.parts", { tabindex: 0, role: "group", "aria-label": "Parts", "aria-live": "off", hidden: true });
     this.element = h("div.stack", null, h("div.told", null, this.told, this.cancel), this.list);
     this.number = 0;
@@ -24,6 +24,11 @@ export class Answer {
   #fresh = [];
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #timer;
+
+  /** Cancels the message; nothing happens where it has its report. */
+  stop() {
+    this.#stopping.abort();
+  }
 
   /**
    * Resolves with the report, good or bad, or with null where the message was cancelled here.
@@ -68,11 +73,11 @@ export class Answer {
     this.list.scrollTop = this.list.scrollHeight;
     // Screen readers are told at the end: a fast answer would never let them finish.
     this.told.setAttribute("aria-busy", "true");
-    setText(this.told, `${this.#counted()} so far`);
+    setText(this.told, this.#counted(" so far"));
   }
 
-  #counted() {
-    const all = this.number === 1 ? "1 message" : `${count(this.number)} messages`;
+  #counted(yet = "") {
+    const all = `${count(this.number)} ${this.number === 1 ? "message" : "messages"}${yet}`;
     return this.number > MOST_SHOWN ? `${all}; the last ${MOST_SHOWN} are shown` : all;
   }
 

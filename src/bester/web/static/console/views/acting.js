@@ -27,7 +27,7 @@ export function rowButton({ what, about, label = `${what} ${about}`, disabled = 
  */
 export function connected({ over, address }) {
   if (over === "tls") return `over TLS from ${address}`;
-  return over === "stdio" ? "over its standard input and output" : "";
+  return over === "stdio" ? "over stdio" : "";
 }
 
 /** @import { Child } from "../../ui/dom.js" */

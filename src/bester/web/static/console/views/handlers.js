@@ -94,11 +94,15 @@ function types({ page, live }) {
       .slice(0, 3)
       .map((/** @type {any} */ one) =>
         h(
-          "div.once",
+          "div",
           null,
-          one.name || "unnamed",
-          " ",
-          h("span.muted", null, `${at(one, "at ", " ")}since ${span(one.seconds)}`),
+          h(
+            "span.once",
+            null,
+            one.name || "unnamed",
+            " ",
+            h("span.muted", null, `${at(one, "at ", " ")}since ${span(one.seconds)}`),
+          ),
           connected(one) && h("div.muted.note", null, connected(one)),
         ),
       );

@@ -28,7 +28,7 @@ export function typePage({ page, tools, live, rest }) {
   replace(tools, h("a.button", { href: "#/handlers" }, "All handlers"));
   const head = h("section.card", { "aria-labelledby": "type" });
   const schemas = h("div.stack");
-  const { element, take } = tryIt(type, live);
+  const { element, take, stop } = tryIt(type, live);
   replace(page, head, element, schemas);
   /** @type {any} */
   let described = null;
@@ -73,7 +73,10 @@ export function typePage({ page, tools, live, rest }) {
     (error) => replace(head, empty(`${type} cannot be shown`, error.message)),
     2000,
   );
-  return polling.stop;
+  return () => {
+    polling.stop();
+    stop();
+  };
 }
 
 /**
@@ -157,7 +160,7 @@ function recording({ by, left, recorded, lost, node }) {
 }
 
 /**
- * Makes the form that sends a message of a type; `take` tells it what the handlers say.
+ * Makes the form that sends a message of a type; `take` tells it what the handlers say, `stop` cancels what it sent.
  *
  * @param {string} type
  * @param {Live} live
@@ -165,6 +168,8 @@ function recording({ by, left, recorded, lost, node }) {
 function tryIt(type, live) {
   const data = new DataForm({ text: "hello" });
   let touched = false;
+  /** @type {Answer | null} */
+  let answering = null;
   const samples = h("div", { hidden: true });
   const wrong = h("p.wrong", { role: "alert" });
   const go = h("button.primary", { type: "submit" }, "Send");
@@ -211,7 +216,7 @@ function tryIt(type, live) {
       replace(answer, ...reported(await client.send(type, value, { dryRun: true, timeout: 60 }), dry, granted, live));
       return;
     }
-    const coming = new Answer();
+    const coming = (answering = new Answer());
     const shown = h("section.card", { "aria-label": "Replies" }, h("h2", null, "Answer"), coming.element);
     replace(answer, shown);
     /** @type {Report | null | undefined} */
@@ -239,5 +244,5 @@ function tryIt(type, live) {
     if (!touched) data.set(firstValue(row));
   }
 
-  return { element: h("div.stack", null, form, answer), take };
+  return { element: h("div.stack", null, form, answer), take, stop: () => answering?.stop() };
 }
