@@ -81,7 +81,7 @@ done
 """
 GUARDS = [
     {"guard": "watch", "for": {"types": ["market"]}, "onFailure": "reject"},
-    {"guard": "nobody", "for": {"types": ["closed"]}, "onFailure": "reject"},
+    {"guard": "sentry", "for": {"types": ["closed"]}, "onFailure": "reject"},
 ]
 
 
@@ -243,7 +243,7 @@ def test_what_runs_is_named(desk: Desk, world: World) -> None:
     expect(page.get_by_role("row", name="greet")).to_contain_text("over stdio")
     expect(page.get_by_role("row", name="market")).to_contain_text("guarded by watch")
     open_type(page, "closed")
-    expect(page.get_by_text("nobody serves it")).to_be_visible()
+    expect(page.locator("dl.facts dd").filter(has_text="sentry")).to_have_text("sentry nobody serves it")
     open_type(page, "market")
     page.get_by_label("Data", exact=True).fill('{"offer": "pizza"}')
     page.get_by_role("button", name="Send", exact=True).click()

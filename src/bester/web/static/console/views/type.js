@@ -16,7 +16,16 @@ import { poll } from "./polling.js";
 /** @import { Live, Place } from "../model.js" */
 /** @import { Verdicts } from "./guards.js" */
 
-const SILENT = { description: null, version: null, request: null, answer: null, parts: null, samples: [], validates: null };
+const UNSAID = "Its handlers say nothing of it. They may: docs/schemas.md tells how.";
+const SILENT = {
+  description: null,
+  version: null,
+  request: null,
+  answer: null,
+  parts: null,
+  samples: [],
+  validates: null,
+};
 
 /**
  * Shows the page of a type, whose name is the rest of the place.
@@ -119,7 +128,7 @@ function about(row, handlers, verdicts, live) {
       null,
       row.description
         ? h("p.words", null, row.description)
-        : h("p.muted", null, "Its handlers say nothing of it. They may: docs/schemas.md tells how."),
+        : h("p.muted", null, by.length ? UNSAID : "Nobody serves this type now."),
       h(
         "dl.facts",
         null,
