@@ -455,7 +455,7 @@ def test_trying_offers_samples(desk: Desk) -> None:
     )
     page.get_by_role("button", name="Sample 2").click()
     page.get_by_role("button", name="Send", exact=True).click()
-    expect(page.locator(".entry.got pre")).to_contain_text('"number": 1')
+    expect(page.locator(".entry.sent pre")).to_contain_text('"number": 1')
     page.get_by_label("Data").fill('"mine"')
     page.get_by_label("Type").fill("echo")
     page.get_by_label("Type").press("Tab")

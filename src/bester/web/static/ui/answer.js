@@ -67,10 +67,12 @@ export class Answer {
   /** Adds what came since the last time; of many only the last ones stay. */
   #show() {
     this.#timer = undefined;
+    const { scrollTop, clientHeight, scrollHeight } = this.list;
+    const follows = scrollTop + clientHeight > scrollHeight - 40; // nobody has scrolled back to read
     this.list.append(...this.#fresh.splice(0).map((data) => h("pre", null, shownJson(data))));
     while (this.list.children.length > MOST_SHOWN) this.list.firstElementChild?.remove();
     this.list.hidden = this.number === 0;
-    this.list.scrollTop = this.list.scrollHeight;
+    if (follows) this.list.scrollTop = this.list.scrollHeight;
     // Screen readers are told at the end: a fast answer would never let them finish.
     this.told.setAttribute("aria-busy", "true");
     setText(this.told, this.#counted(" so far"));
