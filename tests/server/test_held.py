@@ -49,7 +49,17 @@ async def test_an_account_decides_about_its_own(play: Stage) -> None:
     ]
     assert await held_of(t) == []
     assert await refused(g, "listHeld", operators=True) == "notAllowed"
-    assert [one["data"] for one in (await result(root, "listHeld", operators=True))["held"]] == ["3"]
+    of_operators = await result(root, "listHeld", operators=True)
+    assert ([one["data"] for one in of_operators["held"]], of_operators["counts"]) == (
+        ["3"],
+        {"operators": 1, "accounts": 2},
+    )
+    receipts = (await result(root, "trace", outcome="held"))["receipts"]
+    assert [(one["outcome"], one["recipients"]["counts"]) for one in receipts] == [("good", {"held": 1})] * 3
+    [watch] = [one for one in await result(root, "listHandlers") if one["type"] == "watch"]
+    [guarded] = [one for one in await result(root, "listHandlers") if one["type"] == "chat"]
+    assert (watch["verdicts"], watch["guards"], guarded["guards"]) == ({"hold": 3}, [], ["watch"])
+    assert [(one["over"], one["address"]) for one in watch["attached"]] == [("socket", None)]
     assert await result(t, "release", ids=[found[0]["id"]]) == {"messages": 0}
     assert await result(g, "release", ids=[found[1]["id"], 10**9]) == {"messages": 1}
     request = await handler.get()

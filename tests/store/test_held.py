@@ -83,6 +83,7 @@ async def test_what_is_held_is_kept(reopen: Reopen) -> None:
     assert await store.list_held("g", 0, 1) == [first]
     assert await held(store, OPERATORS) == ["b"]
     assert await held(store, "nobody") == []
+    assert await store.count_held() == (1, 2)
     assert await released(store) == []
 
 
@@ -102,6 +103,7 @@ async def test_what_is_released_stays_until_it_is_handled(reopen: Reopen) -> Non
     store = await reopen()
     assert await held(store) == ["b"]
     assert await released(store) == ["a", "d"]
+    assert await store.count_held() == (1, 1)
     first, second = await store.released(0, 100)
     assert first.message == message("a")
     assert await store.released(first.position, 100) == [second]

@@ -102,7 +102,7 @@ async def test_they_are_found_by_all_that_is_known_of_them(opening: Open) -> Non
         receipt("3", "noHandler", at=now - 7),
         receipt("4", "internal", at=now - 6)._replace(sender="g"),
         receipt("5", "noHandler", at=now - 5),
-        receipt("6", at=now - 4),
+        receipt("6", at=now - 4)._replace(recipients='{"counts":{"held":1},"first":[{"to":"g","status":"held"}]}'),
     ]
     for some in (rows[:3], rows[3:]):
         store.add(lambda some=some: some, 3, BOUNDS)  # type: ignore[misc]
@@ -121,6 +121,7 @@ async def test_they_are_found_by_all_that_is_known_of_them(opening: Open) -> Non
     assert await ids(outcome="good") == "61"
     assert await ids(outcome="bad") == "5432"
     assert await ids(outcome="noHandler", limit=2) == "53"
+    assert await ids(outcome="held") == "6"
     assert await ids(since=now - 6.5) == "654"
     assert await ids(outcome="bad", sender="g", since=now - 9.5) == "4"
     assert (await store.find()).looked_since is None

@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import os
-import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests import forking, javascript
+from tests import forking
 from tests.certificates import self_signed
 from tests.ports import free_port
+from tests.web.desks import (
+    ON_COLOURS,
+    Desk,
+    a_browser,  # noqa: F401
+    a_desk,  # noqa: F401
+    axe_source,  # noqa: F401
+    expect,
+    open_type,
+    open_view,
+    serious,
+)
 from tests.web.test_javascript import PASSWORD, TIMEOUT_S, Daemon
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
-if importlib.util.find_spec("playwright") is None:
-    pytest.skip("playwright is not installed", allow_module_level=True)
-if CHROMIUM is None:
-    pytest.skip("there is no Chromium", allow_module_level=True)
-
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright  # noqa: E402
 
 HANDLERS = '''
 """All handlers of all servers: the founding chain U1 -> S1: M1 -> M2 -> S2: M1 -> S3: M1 -> U2, and some more."""
@@ -185,55 +185,6 @@ class World:
             daemon.stop()
 
 
-class Desk:
-    """A browser, and how to get into the console with it."""
-
-    def __init__(self, browser: Browser, world: World) -> None:
-        self.browser = browser
-        self.world = world
-        self.errors: list[str] = []
-        self._contexts: list[BrowserContext] = []
-
-    def page(self, **options: Any) -> Page:
-        context = self.browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
-        context.set_default_timeout(TIMEOUT_S * 1000)
-        self._contexts.append(context)
-        page = context.new_page()
-        page.on("pageerror", lambda error: self.errors.append(str(error)))
-        page.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
-        return page
-
-    def console(self, **options: Any) -> Page:
-        """Returns a page on which the administrator is signed in."""
-        page = self.page(**options)
-        page.goto(self.world.s1.web)
-        page.get_by_label("Username").fill("admin")
-        page.get_by_label("Password").fill(PASSWORD)
-        page.get_by_role("button", name="Sign in").click()
-        expect(page.get_by_role("heading", name="Now", exact=True)).to_be_visible()
-        return page
-
-    def trying(self, user: str = "u1", *, mail: bool = False) -> Page:
-        page = self.page()
-        page.goto(f"{self.world.s1.web}/try")
-        page.get_by_label("Username").fill(user)
-        page.get_by_label("Password").fill(PASSWORD)
-        page.get_by_label("Take the account's other messages").set_checked(mail)
-        page.get_by_role("button", name="Sign in").click()
-        expect(page.get_by_text(f"{user} at s1.example")).to_be_visible()
-        return page
-
-    def send(self, page: Page, type: str, data: str) -> None:
-        # Exactly: the picture of the view before is labelled with types too, and may still be there.
-        page.get_by_label("Type", exact=True).fill(type)
-        page.get_by_label("Data").fill(data)
-        page.get_by_role("button", name="Send", exact=True).click()
-
-    def close(self) -> None:
-        for context in self._contexts:
-            context.close()
-
-
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     world = World(tmp_path_factory.mktemp("world"))
@@ -242,29 +193,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         yield world
     finally:
         world.stop()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        args = ["--no-sandbox"] if os.geteuid() == 0 else []
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=args)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def desk(browser: Browser, world: World) -> Iterator[Desk]:
-    desk = Desk(browser, world)
-    yield desk
-    desk.close()
-    # A refused sign-in is an answer of 401, which the browser notes as an error.
-    assert [error for error in desk.errors if "401" not in error] == []
-
-
-def open_view(page: Page, name: str) -> None:
-    page.get_by_role("navigation", name="Views").get_by_role("link", name=name).click()
-    expect(page.get_by_role("heading", name=name, level=1)).to_be_visible()
 
 
 # -- the console ----------------------------------------------------------------------------------------------------
@@ -475,12 +403,6 @@ def test_a_handler_is_stopped_and_started(desk: Desk) -> None:
     expect(page.get_by_role("row", name="kitchen")).to_contain_text("running")
 
 
-def open_type(page: Page, name: str) -> None:
-    open_view(page, "Handlers")
-    page.get_by_role("link", name=name, exact=True).click()
-    expect(page.get_by_role("heading", name=name, level=2)).to_be_visible()
-
-
 def test_a_type_is_described_and_tried(desk: Desk) -> None:
     page = desk.console()
     open_type(page, "order")
@@ -533,7 +455,7 @@ def test_trying_offers_samples(desk: Desk) -> None:
     )
     page.get_by_role("button", name="Sample 2").click()
     page.get_by_role("button", name="Send", exact=True).click()
-    expect(page.locator(".entry.got pre")).to_contain_text('"number": 1')
+    expect(page.locator(".entry.sent pre")).to_contain_text('"number": 1')
     page.get_by_label("Data").fill('"mine"')
     page.get_by_label("Type").fill("echo")
     page.get_by_label("Type").press("Tab")
@@ -589,32 +511,6 @@ def test_both_colour_schemes(desk: Desk) -> None:
     dark.reload()
     expect(dark.get_by_role("heading", name="Now", exact=True)).to_be_visible()
     assert light.evaluate(paper) == dark.evaluate(paper)
-
-
-@pytest.fixture(scope="session")
-def axe() -> str:
-    """The source of axe-core, which is under MPL-2.0, and is no part of this project."""
-    program = javascript.axe()
-    if program is None:
-        pytest.skip("axe-core is not installed; python -m tests.javascript --install gets it")
-    return program.read_text()
-
-
-ON_COLOURS = "color-contrast", "link-in-text-block"
-"""The rules of axe-core that can find something in one colour scheme that they do not find in another."""
-
-
-def serious(page: Page, axe: str, rules: Sequence[str] = ()) -> list[str]:
-    """Returns the serious findings of axe-core on a page: by some rules, or by all."""
-    if not page.evaluate("'axe' in window"):
-        page.evaluate(axe)
-    options = {"resultTypes": ["violations"]} | ({"runOnly": rules} if rules else {})
-    found = page.evaluate("(options) => axe.run(options)", options)["violations"]
-    return [
-        f"{one['id']}: {one['help']}: {[node['html'][:160] for node in one['nodes'][:3]]}"
-        for one in found
-        if one["impact"] in ("serious", "critical")
-    ]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

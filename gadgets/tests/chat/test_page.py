@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from gadgets.tests.chat.processes import House, Houses
-from tests.web.test_browser import axe, browser, serious  # noqa: F401 (fixtures)
+from tests.web.desks import a_browser, axe_source, serious  # noqa: F401 (fixtures)
 
 from bester.testing import PASSWORD
 from bester_gadgets.chat.client import ChatClient
@@ -31,7 +31,7 @@ SHOTS = os.environ.get("CHAT_SHOTS", "")
 class Desk:
     """A browser in which people sign in; what goes wrong in its pages is kept."""
 
-    def __init__(self, browser: Browser, houses: Houses) -> None:  # noqa: F811
+    def __init__(self, browser: Browser, houses: Houses) -> None:
         self.houses = houses
         self.errors: list[str] = []
         self._browser = browser
@@ -79,7 +79,7 @@ def houses() -> Iterator[Houses]:
 
 
 @pytest.fixture
-def desk(browser: Browser, houses: Houses) -> Iterator[Desk]:  # noqa: F811
+def desk(browser: Browser, houses: Houses) -> Iterator[Desk]:
     desk = Desk(browser, houses)
     yield desk
     desk.close()
@@ -211,7 +211,7 @@ def test_by_keyboard_alone(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1180), ("dark", 390)])
-def test_accessible_to_all(desk: Desk, axe: str, scheme: Any, width: int) -> None:  # noqa: F811
+def test_accessible_to_all(desk: Desk, axe: str, scheme: Any, width: int) -> None:
     page = desk.page(color_scheme=scheme, viewport={"width": width, "height": 760})
     page.goto(f"{desk.houses.a.web}/chat")
     expect(page.get_by_role("button", name="Sign in")).to_be_visible()

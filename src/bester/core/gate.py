@@ -192,10 +192,11 @@ class Gates:
         self._rules = tuple(rules)
         for type in dict.fromkeys((*self._gates, *self.dispatcher.types)):
             gate = self._gates.get(type) or self._new(type)
-            gate.rules = self._rules_of(type)
+            gate.rules = self.rules_of(type)
             self._keep(type, gate)
 
-    def _rules_of(self, type: str) -> tuple[GuardRule, ...]:
+    def rules_of(self, type: str) -> tuple[GuardRule, ...]:
+        """Returns the rules that apply to a type, in the order in which the guards are asked."""
         is_guard = any(rule.guard == type for rule in self._rules)
         return tuple(
             rule
@@ -205,7 +206,7 @@ class Gates:
 
     def _new(self, type: str) -> Gate:
         gate = Gate(self)
-        gate.rules = self._rules_of(type)
+        gate.rules = self.rules_of(type)
         return gate
 
     def _gate_of(self, type: str) -> Callable[[Request], None] | None:

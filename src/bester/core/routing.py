@@ -99,6 +99,7 @@ class AttachedHandler(Endpoint):
     """A handler process's connection: requests go to it, answers and pushes come from it."""
 
     __slots__ = (
+        "address",
         "blocked",
         "cancels",
         "concurrency",
@@ -107,6 +108,7 @@ class AttachedHandler(Endpoint):
         "full",
         "name",
         "outstanding",
+        "over",
         "parts",
         "room",
         "since",
@@ -123,6 +125,9 @@ class AttachedHandler(Endpoint):
         self.name = name
         self.concurrency = concurrency
         self.since = since
+        self.over = "socket"
+        """How it is connected, for operators: ``socket``, ``stdio``, or ``tls``, and then from :attr:`address`."""
+        self.address = ""
         self.types: tuple[TypeRoute, ...] = ()
         self.turn = -1
         """Which of them is first to get the handler's room when several wait for it; it goes round."""

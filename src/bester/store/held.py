@@ -88,6 +88,9 @@ class HeldStore(Protocol):
     async def list_held(self, holder: str, after: int, limit: int) -> builtins.list[Held]:
         """Returns what is held for a holder and not released, behind a position, oldest first."""
 
+    async def count_held(self) -> tuple[int, int]:
+        """Returns how many messages are held and not released: for the operators, and for all accounts together."""
+
     async def release_held(self, holder: str, positions: Sequence[int]) -> int:
         """Releases messages of a holder; returns how many. Ignores unknown ones."""
 

@@ -23,6 +23,8 @@ from bester.store.opening import open_file
 log = logging.getLogger("bester.receipts")
 
 VERSION = 2
+HELD = '"held":'
+"""What the recipients contain where a guard holds the message. No name contains it: quotes are escaped."""
 MAX_PENDING = 5
 """How many batches may wait for the disk; further ones are dropped."""
 PRUNE_EVERY_S = 60.0
@@ -145,7 +147,7 @@ class ReceiptStore(Protocol):
         Args:
             id: the id of a trace, its first or last digits (:data:`MIN_DIGITS` at least), or the sender's id.
             sender, type: only receipts of this sender, or type.
-            outcome: ``good``, ``bad``, or a code.
+            outcome: ``good``, ``bad``, a code, or ``held``: a guard has held the message for consent.
             since: in seconds since 1970.
             limit: the most receipts.
         """
@@ -206,7 +208,8 @@ class SqliteReceipts:
             wanted.append((f"? IN (message_id, substr(trace, 1, {digits}), substr(trace, -{digits}))", id))
         wanted += [] if sender is None else [("sender = ?", sender)]
         wanted += [] if type is None else [("type = ?", type)]
-        wanted += [] if outcome in (None, "bad") else [("outcome = ?", outcome)]
+        wanted += [("instr(recipients, ?)", HELD)] if outcome == "held" else []
+        wanted += [] if outcome in (None, "bad", "held") else [("outcome = ?", outcome)]
         wanted += [("outcome <> ?", "good")] if outcome == "bad" else []
         where = " AND ".join(condition for condition, _ in wanted)
         columns = ", ".join(_COLUMNS)

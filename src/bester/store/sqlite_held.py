@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from bester.store.database import SqliteStore
-from bester.store.held import Held, HeldBounds, HeldHead, HeldMessage, HoldOutcome
+from bester.store.held import OPERATORS, Held, HeldBounds, HeldHead, HeldMessage, HoldOutcome
 from bester.store.mailboxes import allocate_positions
 
 _COLUMNS = "position, id, holder, created, head, data"
@@ -31,6 +31,15 @@ class SqliteHeld(SqliteStore):
 
     async def list_held(self, holder: str, after: int, limit: int) -> builtins.list[Held]:
         return await self._held_rows("holder = ? AND released = 0 AND position > ?", (holder, after, limit))
+
+    async def count_held(self) -> tuple[int, int]:
+        def work(connection: sqlite3.Connection) -> tuple[int, int]:
+            total, operators = connection.execute(
+                "SELECT count(*), count(*) FILTER (WHERE holder = ?) FROM held WHERE released = 0", (OPERATORS,)
+            ).fetchone()
+            return operators, total - operators
+
+        return await self.database.read(work)
 
     async def release_held(self, holder: str, positions: Sequence[int]) -> int:
         return await self._change_held("UPDATE held SET released = 1", holder, positions)

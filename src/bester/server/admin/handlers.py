@@ -20,6 +20,10 @@ def types(services: AdminServices) -> list[dict[str, Any]]:
     """Returns each type with its handlers and its numbers, sorted."""
     now = services.runtime.clock()
     supervisor = services.supervisor
+    gates = services.runtime.exchange.gates
+    verdicts: dict[str, dict[str, int]] = {}
+    for (guard, verdict), count in gates.verdicts.items():
+        verdicts.setdefault(guard, {})[verdict] = count
     rows: list[dict[str, Any]] = []
     for name, route in sorted(services.runtime.exchange.dispatcher.types.items()):
         done = served(services.cluster, route.metrics)
@@ -32,6 +36,8 @@ def types(services: AdminServices) -> list[dict[str, Any]]:
                         "outstanding": len(handler.outstanding),
                         "concurrency": handler.concurrency,
                         "seconds": round(now - handler.since, 1),
+                        "over": handler.over,
+                        "address": handler.address or None,
                     }
                     for handler in route.attached
                 ],
@@ -47,6 +53,8 @@ def types(services: AdminServices) -> list[dict[str, Any]]:
                 "lastError": route.last_error or None,
                 "version": services.descriptions.version(name),
                 "validates": services.descriptions.validates(name),
+                "guards": list(dict.fromkeys(rule.guard for rule in gates.rules_of(name))),
+                "verdicts": verdicts.get(name),
             }
         )
     return rows

@@ -7,7 +7,7 @@ from typing import Any
 from bester.errors import BadArguments, InvalidName
 from bester.protocol.names import username
 from bester.server.admin.services import AdminServices
-from bester.store.held import Held
+from bester.store.held import OPERATORS, Held
 
 MAX_LISTED = 100
 MAX_IDS = 1000
@@ -19,6 +19,8 @@ _MAX_POSITION = 2**63 - 1
 async def listed(services: AdminServices, holder: str, after: int, limit: int) -> dict[str, Any]:
     """Returns what is held for a holder behind an id, oldest first, and whom the holder trusts.
 
+    Operators are also told how many messages are held, for them and for all accounts.
+
     Raises:
         BadArguments: the limit or the id is not valid.
     """
@@ -26,7 +28,14 @@ async def listed(services: AdminServices, holder: str, after: int, limit: int) -
         raise BadArguments(f"limit must be from 1 to {MAX_LISTED}")
     held = await services.held.store.list_held(holder, _id(after), limit)
     trusted = await services.held.store.trusted(holder)
-    return {"held": [_row(services, one) for one in held], "trusted": [_sender(one) for one in trusted]}
+    found: dict[str, Any] = {
+        "held": [_row(services, one) for one in held],
+        "trusted": [_sender(one) for one in trusted],
+    }
+    if holder == OPERATORS:
+        operators, accounts = await services.held.store.count_held()
+        found["counts"] = {"operators": operators, "accounts": accounts}
+    return found
 
 
 async def release(

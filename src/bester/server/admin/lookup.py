@@ -18,6 +18,7 @@ ADVICE = {
     "badAddress": "the handler's author corrects the address in its sendServers",
     "badPayload": "the sender's data does not fit the type's schema: `bester handler describe TYPE` shows it",
     "badResponse": "the handler's answer is wrong: `bester status` shows its last error, the log the details",
+    "cancelled": "nothing: the sender wanted no answer any more; if many do, its type is too slow for them",
     "dropped": "a guard drops such messages without telling their senders: look at its rules if it should not",
     "handlerError": "the handler refused the message: for the reason that it gave, else look at its own output",
     "handlerTimeout": "the handler is too slow, or hangs: look at its process, or raise its timeout",

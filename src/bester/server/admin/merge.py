@@ -64,6 +64,8 @@ def _handler(name: str, rows: list[tuple[str, Row]]) -> Row:
         "lastError": _first(row["lastError"] for _, row in rows),
         "version": _first(row.get("version") for _, row in serving),  # an earlier release has none
         "validates": all(asked) if asked else None,
+        "guards": list(dict.fromkeys(guard for _, row in rows for guard in row.get("guards", ()))),
+        "verdicts": added(row["verdicts"] for _, row in rows if row.get("verdicts")),
         "nodes": [{"node": node} | {key: row[key] for key in each} for node, row in serving],
     }
 
@@ -146,6 +148,7 @@ def glances(answers: Answers) -> Row:
         "totals": added(one["totals"] for one in all),
         "loop": {key: max(one["loop"][key] for one in all) for key in ("lagMs", "worstLagMs")},
         "handlers": [row | {"node": node} for node, one in answers for row in one["handlers"]],
+        "recordings": [row | {"node": node} for node, one in answers for row in one.get("recordings", ())],
         "nodes": [
             {
                 "node": node,

@@ -101,6 +101,7 @@ def glance(services: AdminServices) -> dict[str, Any]:
             "handlers": sum(not handler.is_remote for handler in exchange.dispatcher.handlers),
             "linksFrom": len(services.federation.incoming),
             "underWay": exchange.reports.under_way,
+            "streams": len(exchange.streams),
             "waiting": sum(map(count_waiting, exchange.dispatcher.types.values())),
         },
         "totals": {
@@ -118,6 +119,7 @@ def glance(services: AdminServices) -> dict[str, Any]:
         "loop": {"lagMs": round(1000 * rates.lag_s, 1), "worstLagMs": round(1000 * rates.worst_lag_s, 1)},
         "disk": disk(services) if services.storage.on_disk else None,
         "handlers": handlers(services)[:MAX_ROWS],
+        "recordings": services.recordings.rows(),
     }
 
 

@@ -33,6 +33,8 @@ class HandlerConnection(Connection):
     """One handler process's connection."""
 
     kind = "handler"
+    over = "socket"
+    """How operators see that it is connected."""
 
     def __init__(self, services: Services) -> None:
         runtime = services.runtime
@@ -82,6 +84,7 @@ class HandlerConnection(Connection):
                 since=self.runtime.clock(),
                 writer=self,
             )
+            handler.over, handler.address = self.over, self.remote.address if self.over == "tls" else ""
             grant(handler, message.header, data, types)
             # The report goes out before the first request.
             handler.out.append(frames.good_report(id))

@@ -58,6 +58,8 @@ class HandlerDoor:
 class RemoteHandlerConnection(HandlerConnection):
     """One handler's connection over TLS."""
 
+    over = "tls"
+
     def __init__(self, door: HandlerDoor) -> None:
         super().__init__(door.services)
         self.services = door.services

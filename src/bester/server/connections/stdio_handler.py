@@ -39,6 +39,8 @@ class StdioConnection(HandlerConnection):
         gone: called when the connection has ended, and the process must end too.
     """
 
+    over = "stdio"
+
     def __init__(self, services: Services, config: HandlerConfig, gone: Callable[[], None]) -> None:
         super().__init__(services)
         self._config = config
@@ -55,6 +57,7 @@ class StdioConnection(HandlerConnection):
         name = config.binary.name if config.binary is not None else config.type
         now = runtime.clock()
         handler = AttachedHandler(name, runtime.config.server.name, config.concurrency, since=now, writer=self)
+        handler.over = self.over
         self.handler = handler
         runtime.turn().dispatcher.attach(handler, [config.type], runtime.config.limits.handler_timeout)
 

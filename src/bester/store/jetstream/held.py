@@ -16,7 +16,7 @@ from hashlib import blake2b
 import msgspec
 
 from bester.bus.connection import Bus
-from bester.store.held import Held, HeldBounds, HeldHead, HeldMessage, HoldOutcome
+from bester.store.held import OPERATORS, Held, HeldBounds, HeldHead, HeldMessage, HoldOutcome
 from bester.store.jetstream.errors import SubjectTaken
 from bester.store.jetstream.names import Names
 from bester.store.jetstream.stream import StoredMessage, Stream, StreamConfig
@@ -135,6 +135,12 @@ class JetStreamHeld:
 
     async def list_held(self, holder: str, after: int, limit: int) -> builtins.list[Held]:
         return await self._list_held(self._held_subjects("kept", holder), after, limit)
+
+    async def count_held(self) -> tuple[int, int]:
+        total: int = (await self.held.state())["messages"]
+        released = len(await self.held.subjects(self._names.subject("held", "free", ">")))
+        operators = len(await self.held.subjects(self._held_subjects("kept", OPERATORS)))
+        return operators, max(0, total - released - operators)
 
     async def released(self, after: int, limit: int) -> builtins.list[Held]:
         return await self._list_held(self._names.subject("held", "free", ">"), after, limit)

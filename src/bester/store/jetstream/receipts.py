@@ -23,7 +23,7 @@ from bester.clock import wall_time
 from bester.errors import BesterError
 from bester.store.jetstream.names import Names
 from bester.store.jetstream.stream import StoredMessage, Stream, StreamConfig
-from bester.store.receipts import MAX_PENDING, PRUNE_EVERY_S, Bounds, Cause, Found, Receipt, compared_digits
+from bester.store.receipts import HELD, MAX_PENDING, PRUNE_EVERY_S, Bounds, Cause, Found, Receipt, compared_digits
 
 log = logging.getLogger("bester.receipts")
 
@@ -202,10 +202,13 @@ class JetStreamReceipts:
                 (id is None or id in (one.trace[:digits], one.trace[-digits:], one.message_id))
                 and (sender is None or one.sender == sender)
                 and (type is None or one.type == type)
-                and (outcome in (None, "bad") or one.outcome == outcome)
+                and (
+                    outcome in (None, "bad")
+                    or (HELD in one.recipients if outcome == "held" else one.outcome == outcome)
+                )
             )
 
-        good = None if outcome is None else outcome == "good"
+        good = None if outcome is None else outcome in ("good", "held")
         found: Found[Receipt] = Found()
         async with aclosing(self._read(good, since, wanted, found)) as reading:
             async for receipts in reading:

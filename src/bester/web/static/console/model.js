@@ -35,6 +35,7 @@
  * @property {TypeItem[]} types
  * @property {ServerItem[]} servers
  * @property {any[]} nodes
+ * @property {any[]} recordings
  * @property {Movement[]} movements
  * @property {ShownProblem[]} problems
  */
@@ -175,6 +176,7 @@ export class Live {
       types,
       servers,
       nodes: event.nodes ?? [],
+      recordings: event.recordings ?? [],
       movements,
       problems: event.problems.map(toProblem),
     };
@@ -268,7 +270,7 @@ function toProblem({ what, name, detail, since, node }) {
  * @property {string} type
  * @property {string} to
  * @property {string} outcome
- * @property {boolean} good
+ * @property {"good" | "waiting" | "bad"} kind
  * @property {number} ms
  * @property {string} id
  * @property {string} [node]
@@ -288,10 +290,12 @@ export function toReceipt(row) {
   const { counts = {}, first = [] } = row.recipients ?? {};
   const recipients = Object.values(counts).reduce((sum, number) => sum + number, 0);
   const more = recipients - Math.min(3, first.length);
+  const isHeld = row.outcome === "good" && counts.held > 0;
   const names = first.slice(0, 3).map(({ to }) => to);
   return {
     ...row,
-    good: row.outcome === "good",
+    outcome: isHeld ? "held" : row.outcome,
+    kind: isHeld ? "waiting" : row.outcome === "good" ? "good" : "bad",
     from: row.from ?? "somebody unproven",
     results: first,
     recipients,
@@ -301,7 +305,9 @@ export function toReceipt(row) {
 }
 
 /** @type {Record<string, string>} */
-const PLACES = { stored: "mailbox", queued: "outbox", sent: "server" };
+const PLACES = { stored: "mailbox", queued: "outbox", sent: "server", held: "held" };
+/** What only guards decide; a receipt without a route does not name the guard. */
+const VERDICTS = new Set(["rejected", "dropped", "held"]);
 
 /**
  * Returns the part of the route that a receipt knows if nobody asked for the route: the handler, and the recipients.
@@ -311,9 +317,12 @@ const PLACES = { stored: "mailbox", queued: "outbox", sent: "server" };
  * @returns {RouteStep[]}
  */
 function stepsOf({ type, ms, outcome }, results) {
+  const verdict = [outcome, results[0]?.status].find((one) => VERDICTS.has(one));
   const failed = outcome !== "good" && !results.length;
   return [
-    { server: "", step: "handler", name: type, ms, status: failed ? outcome : "good" },
+    verdict
+      ? { server: "", step: "guard", name: `of ${type}`, ms, status: verdict }
+      : { server: "", step: "handler", name: type, ms, status: failed ? outcome : "good" },
     ...results.map(({ to, status, code }) => ({
       server: "",
       name: to,

@@ -37,15 +37,19 @@ export type Result = {
      * the username, or the server's address, as the handler wrote it
      */
     to: string;
-    status: "delivered" | "stored" | "sent" | "queued" | "skipped" | "failed";
+    status: "delivered" | "stored" | "sent" | "queued" | "skipped" | "held" | "failed";
     error?: ReportError;
 };
 export type Step = {
     server: string;
-    step: "handler" | "clients" | "server" | "mailbox" | "outbox";
+    step: "guard" | "handler" | "clients" | "server" | "mailbox" | "outbox";
     name: string;
     ms: number;
     status: string;
+    /**
+     * how many parts a handler has sent
+     */
+    parts?: number;
     route?: Step[];
 };
 export type Options = {
@@ -320,14 +324,15 @@ export declare class Client implements AsyncIterable<Message> {
      * @template [Data=any]
      * @param {string} type names the handler
      * @param {any} [data] any JSON value
-     * @param {{window?: number, timeout?: number, signal?: AbortSignal}} [options] `window`: how many parts may be under
-     *   way or wait to be taken (64), from 1 to 65,536; `timeout`: seconds that each part may take; `signal`: cancels the
-     *   message, and the loop then throws the signal's reason
+     * @param {{window?: number, timeout?: number, route?: boolean, signal?: AbortSignal}} [options] `window`: how many parts
+     *   may be under way or wait to be taken (64), from 1 to 65,536; `timeout`: seconds that each part may take; `route`:
+     *   as of `send`; `signal`: cancels the message, and the loop then throws the signal's reason
      * @returns {AsyncGenerator<Message<Data>, Report, undefined>}
      */
-    stream<Data = any>(type: string, data?: any, { window, timeout, signal }?: {
+    stream<Data = any>(type: string, data?: any, { window, timeout, route, signal }?: {
         window?: number;
         timeout?: number;
+        route?: boolean;
         signal?: AbortSignal;
     }): AsyncGenerator<Message<Data>, Report, undefined>;
     /**

@@ -37,7 +37,7 @@
 /**
  * @typedef {object} Result
  * @property {string} to the username, or the server's address, as the handler wrote it
- * @property {"delivered" | "stored" | "sent" | "queued" | "skipped" | "failed"} status
+ * @property {"delivered" | "stored" | "sent" | "queued" | "skipped" | "held" | "failed"} status
  * @property {ReportError} [error]
  */
 
@@ -46,10 +46,11 @@
  *
  * @typedef {object} Step
  * @property {string} server
- * @property {"handler" | "clients" | "server" | "mailbox" | "outbox"} step
+ * @property {"guard" | "handler" | "clients" | "server" | "mailbox" | "outbox"} step
  * @property {string} name
  * @property {number} ms
  * @property {string} status
+ * @property {number} [parts] how many parts a handler has sent
  * @property {Step[]} [route]
  */
 
@@ -552,12 +553,12 @@ export class Client {
    * @template [Data=any]
    * @param {string} type names the handler
    * @param {any} [data] any JSON value
-   * @param {{window?: number, timeout?: number, signal?: AbortSignal}} [options] `window`: how many parts may be under
-   *   way or wait to be taken (64), from 1 to 65,536; `timeout`: seconds that each part may take; `signal`: cancels the
-   *   message, and the loop then throws the signal's reason
+   * @param {{window?: number, timeout?: number, route?: boolean, signal?: AbortSignal}} [options] `window`: how many parts
+   *   may be under way or wait to be taken (64), from 1 to 65,536; `timeout`: seconds that each part may take; `route`:
+   *   as of `send`; `signal`: cancels the message, and the loop then throws the signal's reason
    * @returns {AsyncGenerator<Message<Data>, Report, undefined>}
    */
-  async *stream(type, data = null, { window = 64, timeout, signal } = {}) {
+  async *stream(type, data = null, { window = 64, timeout, route = false, signal } = {}) {
     const id = this.#newQuestion();
     /** @type {{message: Message<Data>, isPart: boolean}[]} */
     const waiting = [];
@@ -575,7 +576,7 @@ export class Client {
       if (waiting.length > window + this.#options.maxQueued) fail(tooMany(waiting.length));
       wake();
     });
-    const header = this.features.includes("parts") ? { parts: window } : {};
+    const header = { ...(this.features.includes("parts") && { parts: window }), ...(route && { route }) };
     this.#ask({ header, payload: { type, id, data } }, { signal }).then(
       (report) => end({ report }),
       (error) => end({ error }),

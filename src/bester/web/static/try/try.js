@@ -1,7 +1,8 @@
 /** The page for trying things out: sign in, send, and see the reports and replies. It is bester.js and little more. */
 
 import { Client } from "../js/bester.js";
-import { firstValue, sampleButtons } from "../ui/data-form.js";
+import { Answer, shownJson } from "../ui/answer.js";
+import { DataForm, firstValue, sampleButtons } from "../ui/data-form.js";
 import { badge, byId, check, control, empty, field, h, replace, setText, toast } from "../ui/dom.js";
 import { clock, millis } from "../ui/format.js";
 import { Header } from "../ui/header.js";
@@ -12,7 +13,6 @@ import { askWho } from "../ui/sign-in.js";
 /** @import { Child } from "../ui/dom.js" */
 
 const MOST_ENTRIES = 100;
-const MOST_TEXT = 20_000;
 const HINT = "With any account of this server, as which messages are sent. You see what handlers reply to them.";
 
 const main = byId("main");
@@ -24,8 +24,9 @@ let user = "";
 let log = null;
 /** @type {{element: HTMLElement, shown: () => void}[]} */
 const waiting = [];
-/** What the form holds that nobody typed. */
-let offered = "";
+let data = new DataForm(null);
+/** Whether somebody has changed the data. */
+let touched = false;
 
 showSignIn();
 
@@ -86,20 +87,19 @@ async function signIn(username, password, form) {
 }
 
 /**
- * Shows what the handlers of the form's type say of it, and offers their samples.
+ * Shows what the handlers of the form's type say of it, with the fields of its data, and offers their samples.
  *
  * @param {HTMLFormElement} form
  */
 async function describe(form) {
   const place = byId("about");
   const type = control(form, "type").value;
-  const data = control(form, "data");
   /** @type {any[]} */
   const [row] = type && client ? await client.builtin("describe", { type }).catch(() => []) : [];
   if (control(form, "type").value !== type || !form.isConnected) return;
   const put = (/** @type {any} */ value) => {
-    offered = data.value = JSON.stringify(value, null, 2);
-    form.dispatchEvent(new Event("input"));
+    data.set(value);
+    touched = false;
   };
   replace(
     place,
@@ -107,36 +107,29 @@ async function describe(form) {
     row?.description && h("p.words", null, row.description),
     row?.samples.length > 0 && sampleButtons(row.samples, put),
   );
-  if (row && data.value === offered && (row.samples.length || row.request !== null)) put(firstValue(row));
+  data.describe(row?.request ?? null);
+  if (row && !touched && (row.samples.length || row.request !== null)) put(firstValue(row));
 }
 
 // -- the desk -------------------------------------------------------------------------------------------------------
 
 /** Shows the form for sending, which it returns, and the log. */
 function showDesk() {
-  const wrong = h("p.wrong", { role: "alert" });
+  data = new DataForm({ text: "hello" }, "Any JSON value. Ctrl and Enter send it.");
+  data.element.addEventListener("input", () => (touched = true));
+  touched = false;
   const go = h("button.primary", { type: "submit" }, "Send");
   const form = h(
     "form.card",
     {
       oninput: () => {
-        const data = control(form, "data");
-        const error = problemIn(data.value);
-        data.setAttribute("aria-invalid", error ? "true" : "false");
-        wrong.textContent = error;
         setText(go, control(form, "dry").checked ? "Show what would happen" : "Send");
       },
       onsubmit: (event) => {
         event.preventDefault();
-        const data = control(form, "data").value;
-        wrong.textContent = problemIn(data);
-        if (wrong.textContent) return;
-        send(
-          control(form, "type").value,
-          JSON.parse(data),
-          control(form, "once").checked,
-          control(form, "dry").checked,
-        );
+        const value = data.read();
+        if (value === undefined) return;
+        send(control(form, "type").value, value, control(form, "once").checked, control(form, "dry").checked);
       },
       onkeydown: (event) => {
         if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
@@ -146,11 +139,7 @@ function showDesk() {
     field("Type", { name: "type", required: true, list: "types", autocomplete: "off", onchange: () => describe(form) }),
     h("datalist", { id: "types" }),
     h("div.stack", { id: "about", "aria-live": "polite" }),
-    field(
-      "Data",
-      { tag: "textarea", name: "data", spellcheck: "false", value: (offered = '{\n  "text": "hello"\n}') },
-      "Any JSON value. Ctrl and Enter send it.",
-    ),
+    data.element,
     h(
       "div",
       null,
@@ -158,7 +147,6 @@ function showDesk() {
       h("br"),
       check("Once: sent again over a lost connection, handled once", { name: "once" }),
     ),
-    wrong,
     h("div.buttons", null, go),
   );
   log = h("div", { id: "log", role: "log", "aria-label": "What came of it", "aria-live": "polite" });
@@ -174,34 +162,30 @@ function showDesk() {
   return form;
 }
 
-/** @param {string} text */
-function problemIn(text) {
-  try {
-    JSON.parse(text);
-    return "";
-  } catch (error) {
-    return `Not JSON: ${error.message}`;
-  }
-}
-
 /**
  * @param {string} type
- * @param {any} data
+ * @param {any} value
  * @param {boolean} once
  * @param {boolean} dry
  */
-async function send(type, data, once, dry) {
+async function send(type, value, once, dry) {
   if (!client) return undefined;
   const told = client.features.includes("route");
   if (dry && !told) return toast("This server does not grant dry runs.", "bad");
   const begun = performance.now();
+  const coming = once || dry ? null : new Answer();
   const body = h("div", null, h("p.muted", null, "Waiting for the report…"));
+  if (coming) replace(body, coming.element);
   add(entry("sent", [badge(dry ? "dry run" : "sent"), h("b", null, type)], body));
   try {
-    const report = await client.send(type, data, { once, route: told && !dry, dryRun: dry });
-    replace(body, reported(report, performance.now() - begun, dry));
+    const report = coming
+      ? await coming.run(client, type, value)
+      : await client.send(type, value, { once, route: told && !dry, dryRun: dry });
+    const answer = coming && (coming.number || !report) && coming.element;
+    replace(body, answer, report && reported(report, performance.now() - begun, dry));
   } catch (error) {
-    replace(body, h("p.wrong", null, `${error.message} (${error.code ?? error.name})`));
+    const wrong = h("p.wrong", null, `${error.message} (${error.code ?? error.name})`);
+    replace(body, coming?.number ? coming.element : null, wrong);
   }
   return undefined;
 }
@@ -241,12 +225,6 @@ function reported(report, ms, dry) {
 /** @param {Message} message */
 function received({ type, data }) {
   return entry("got", [badge("received", "accent"), h("b", null, type)], h("pre", null, shownJson(data)));
-}
-
-/** @param {any} data */
-function shownJson(data) {
-  const text = JSON.stringify(data, null, 2);
-  return text.length > MOST_TEXT ? `${text.slice(0, MOST_TEXT)}\n…` : text;
 }
 
 /**

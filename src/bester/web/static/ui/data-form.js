@@ -9,15 +9,17 @@ import { example, isObject, kind, resolved } from "./schema.js";
 /** @import { Schema } from "./schema.js" */
 
 const MOST_FIELDS = 40;
-const HINT = "Any JSON value. The server carries it as it is; only handlers look inside.";
 
 /** @typedef {{name: string, control: HTMLInputElement, read: (text: string) => any, write: (value: any) => string}} Bound */
 
 export class DataForm {
-  /** @param {any} value to begin with, where there is no schema */
-  constructor(value) {
+  /**
+   * @param {any} value to begin with, where there is no schema
+   * @param {string} [hint] below the editor
+   */
+  constructor(value, hint = "Any JSON value. The server carries it as it is; only handlers look inside.") {
     this.wrong = h("p.wrong", { role: "alert" });
-    const editor = field("Data", { tag: "textarea", name: "data", spellcheck: "false" }, HINT);
+    const editor = field("Data", { tag: "textarea", name: "data", spellcheck: "false" }, hint);
     /** @type {HTMLInputElement} */
     this.text = /** @type {any} */ (editor.querySelector("textarea"));
     this.text.addEventListener("input", () => this.#typed());

@@ -2,11 +2,11 @@
  * Draws the route of one message: a lane for each server, the time on each edge, failures in red.
  *
  * A route is the list of steps of a status report (docs/protocol.md, section 7). The last handler before a step caused
- * it; a step that is a handler was caused by `sendHandler`.
+ * it; a step that is a handler was caused by `sendHandler`. A guard stands before the handler that it guards.
  */
 
 import { h, s } from "./dom.js";
-import { millis, short } from "./format.js";
+import { count, millis, short } from "./format.js";
 import { still } from "./theme.js";
 
 /** @import { Maybe } from "./format.js" */
@@ -21,6 +21,7 @@ import { still } from "./theme.js";
  * @property {string} status
  * @property {Maybe} [ms]
  * @property {any} [error]
+ * @property {number} [parts] that a handler has sent
  * @property {RouteStep[]} [route]
  */
 
@@ -34,6 +35,7 @@ import { still } from "./theme.js";
  * @property {string} status
  * @property {Maybe} ms
  * @property {any} [error]
+ * @property {number} [parts]
  * @property {Branch[]} children
  * @property {Maybe} [viaMs]
  * @property {string} [via]
@@ -51,10 +53,11 @@ const BOX = { width: 132, height: 40 };
 const LANE = { left: 24, top: 34, bottom: 16, gap: 14 };
 const MOST_SIBLINGS = 6;
 const SMALLEST = 0.66;
-const GOOD = new Set(["good", "delivered", "sent", "0", "ok", ""]);
+const GOOD = new Set(["good", "accept", "delivered", "sent", "0", "ok", ""]);
 /** @type {Record<string, string>} */
-const WORDS = { clients: "account ", mailbox: "mailbox of ", outbox: "outbox for ", server: "server " };
-const WAITING = new Set(["stored", "queued", "skipped", "planned", "would", "notAsked", "notasked"]);
+const WORDS = { clients: "account ", mailbox: "mailbox of ", outbox: "outbox for ", server: "server ", guard: "guard ", held: "held for " };
+const VERDICTS = new Map([["accept", "accepts"], ["rejected", "rejects"], ["held", "holds"], ["dropped", "drops"]]);
+const WAITING = new Set(["stored", "queued", "held", "skipped", "planned", "would", "notAsked", "notasked"]);
 
 /**
  * Returns the colour of a step's status.
@@ -107,11 +110,12 @@ function grow(parent, steps, home) {
       status: step.status,
       ms: step.ms,
       error: step.error,
+      parts: step.parts,
       children: [],
     };
     if (step.step === "server" || step.step === "outbox") node.lane = step.step === "server" ? step.name : lane;
     last.children.push(node);
-    if (step.step === "handler") last = node;
+    if (step.step === "handler" || step.step === "guard") last = node;
   }
 }
 
@@ -124,7 +128,7 @@ function grow(parent, steps, home) {
 export function inWords(node) {
   const parts = node.children.map((child) => {
     const time = child.viaMs ?? child.ms;
-    const status = kindOf(child.status) === "good" ? "" : `, ${child.status}`;
+    const status = toldStatus(child);
     const inner = inWords(child);
     const at =
       child.kind === "handler" ? `${child.label} at ${child.lane}` : `${WORDS[child.kind] ?? ""}${child.label}`;
@@ -132,6 +136,20 @@ export function inWords(node) {
   });
   return parts.length > 1 ? parts.map((part) => `(${part})`).join(" and ") : (parts[0] ?? "");
 }
+
+/**
+ * Returns what is said of a step behind its name and time.
+ *
+ * @param {Branch} step
+ */
+function toldStatus({ kind, status, parts }) {
+  if (kind === "guard") return `, which ${VERDICTS.get(status) ?? `says nothing (${status})`}`;
+  const sent = parts ? `, in ${inParts(parts)}` : "";
+  return kindOf(status) === "good" ? sent : `${sent}, ${status}`;
+}
+
+/** @param {number} parts */
+const inParts = (parts) => `${count(parts)} ${parts === 1 ? "part" : "parts"}`;
 
 /**
  * Replaces many good leaves of one step by one that counts them.
@@ -194,8 +212,10 @@ const ICONS = {
   from: "M0-6a3 3 0 1 1 0 6a3 3 0 1 1 0-6M-6 7c0-4 3-6 6-6s6 2 6 6z",
   clients: "M0-6a3 3 0 1 1 0 6a3 3 0 1 1 0-6M-6 7c0-4 3-6 6-6s6 2 6 6z",
   handler: "M-6-6h12v12h-12zM-2-2h4v4h-4z",
+  guard: "M0-7l6 2v4c0 4-2.5 6.5-6 8c-3.5-1.5-6-4-6-8v-4z",
   server: "M-6-6h12v5h-12zM-6 1h12v5h-12z",
   mailbox: "M-7-5h14v10h-14zM-7-5l7 6l7-6",
+  held: "M-5-6h3v12h-3zM2-6h3v12h-3z",
   outbox: "M-6 6h12M0 4v-10M-4-2l4-4l4 4",
 };
 
@@ -257,17 +277,20 @@ function drawNode(node) {
     transform: `translate(${node.x} ${node.y})`,
   });
   const round = node.kind === "from" || node.kind === "clients" ? BOX.height / 2 : 9;
-  const title = [node.label, node.status, node.error?.message ?? node.error?.code ?? node.error]
+  const sent = node.parts ? inParts(node.parts) : "";
+  const title = [node.label, node.status, sent, node.error?.message ?? node.error?.code ?? node.error]
     .filter(Boolean)
     .join(" – ");
-  const quiet = kindOf(node.status) === "good";
+  const good = kindOf(node.status) === "good";
+  const verdict = node.kind === "guard" && VERDICTS.get(node.status);
+  const below = verdict || (good ? sent : node.status);
   group.append(
     s("title", null, title),
     s("rect.box", { width: BOX.width, height: BOX.height, rx: round }),
     s("path.icon", { d: ICONS[node.kind] ?? ICONS.handler, transform: "translate(20 20)" }),
-    s("text.name", { x: 36, y: quiet ? 25 : 18 }, short(node.label, 12)),
+    s("text.name", { x: 36, y: below ? 18 : 25 }, short(node.label, 12)),
   );
-  if (!quiet) group.append(s("text.state", { x: 36, y: 32 }, short(node.status, 14)));
+  if (below) group.append(s("text.state", { x: 36, y: 32 }, short(below, 14)));
   return group;
 }
 

@@ -1,4 +1,4 @@
-/** The buttons of rows, the pages of lists, and the questions before what cannot be undone. */
+/** What views share: how a handler is connected, the buttons of rows, the pages of lists, and the questions before what cannot be undone. */
 
 import { ask, h, toast } from "../../ui/dom.js";
 
@@ -18,6 +18,16 @@ export function rowButton({ what, about, label = `${what} ${about}`, disabled = 
     { type: "button", disabled, dataset: { focus: `${what}:${about}` }, "aria-label": label, onclick },
     what,
   );
+}
+
+/**
+ * Says how a handler is connected, unless it is by the socket of this machine.
+ *
+ * @param {{over?: string, address?: string | null}} row
+ */
+export function connected({ over, address }) {
+  if (over === "tls") return `over TLS from ${address}`;
+  return over === "stdio" ? "over stdio" : "";
 }
 
 /** @import { Child } from "../../ui/dom.js" */

@@ -3,11 +3,13 @@
 import { ask, badge, empty, h, replace, table, toast } from "../../ui/dom.js";
 import { clock, count, millis, rate, span } from "../../ui/format.js";
 import { command } from "../api.js";
-import { attempt, confirm, rowButton } from "./acting.js";
+import { attempt, confirm, connected, rowButton } from "./acting.js";
+import { VerdictRates, shownVerdicts } from "./guards.js";
 import { poll } from "./polling.js";
 import { typePage } from "./type.js";
 
 /** @import { Place } from "../model.js" */
+/** @import { Verdicts } from "./guards.js" */
 
 const MOST = 100;
 
@@ -28,17 +30,20 @@ function types({ page, live }) {
   const list = h("section.card.list", { "aria-label": "Handlers" });
   replace(page, list);
 
+  const rates = new VerdictRates();
+
   const failing = (/** @type {any} */ row) =>
     row.answered + row.failed && row.failed / (row.answered + row.failed) > 0.05;
 
-  /** @param {any[]} rows */
-  function show(rows) {
+  /** @param {[any[], {[type: string]: Verdicts}]} found */
+  function show([rows, verdicts]) {
     if (!rows.length) {
       const text =
         "A handler is a program that understands a type of message. Attach one to the handler socket, or name one in the configuration under handlers.typeMap; it appears here at once.";
       replace(list, empty("No handlers yet", text));
       return;
     }
+    const recorded = new Set((live.now?.recordings ?? []).map((one) => one.type));
     const speeds = new Map((live.now?.types ?? []).map((type) => [type.name, type]));
     replace(
       list,
@@ -51,6 +56,9 @@ function types({ page, live }) {
             cell: (row) => [
               h("a", { href: `#/handlers/of/${encodeURIComponent(row.type)}`, dataset: { focus: row.type } }, row.type),
               row.version && [" ", h("span.muted.note", null, row.version)],
+              recorded.has(row.type) && [" ", badge("recorded", "waiting")],
+              row.guards?.length > 0 && h("div.muted.note", null, `guarded by ${row.guards.join(", ")}`),
+              verdicts[row.type] && h("div.muted.note", null, "guard: ", shownVerdicts(verdicts[row.type])),
               row.lastError && h("div.cut.error-text.note", { title: row.lastError }, row.lastError),
             ],
           },
@@ -86,11 +94,16 @@ function types({ page, live }) {
       .slice(0, 3)
       .map((/** @type {any} */ one) =>
         h(
-          "div.once",
+          "div",
           null,
-          one.name || "unnamed",
-          " ",
-          h("span.muted", null, `${at(one, "at ", " ")}since ${span(one.seconds)}`),
+          h(
+            "span.once",
+            null,
+            one.name || "unnamed",
+            " ",
+            h("span.muted", null, `${at(one, "at ", " ")}since ${span(one.seconds)}`),
+          ),
+          connected(one) && h("div.muted.note", null, connected(one)),
         ),
       );
     if (row.attached.length > 3) parts.push(h("div.muted", null, `and ${row.attached.length - 3} more`));
@@ -178,7 +191,11 @@ function types({ page, live }) {
   }
 
   const polling = poll(
-    () => command("listHandlers"),
+    async () => {
+      /** @type {any[]} */
+      const rows = await command("listHandlers");
+      return /** @type {[any[], {[type: string]: Verdicts}]} */ ([rows, rates.take(rows)]);
+    },
     show,
     (error) => replace(list, empty("The handlers cannot be shown", error.message)),
     2000,

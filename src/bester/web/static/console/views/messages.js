@@ -6,6 +6,7 @@ import { kindOf, picture } from "../../ui/route.js";
 import { canSend, command, givePassword, sender, session } from "../api.js";
 import { toReceipt } from "../model.js";
 import { pager } from "./acting.js";
+import { held, heldLink } from "./held.js";
 import { poll } from "./polling.js";
 
 /** @import { Report } from "../../js/bester.js" */
@@ -14,11 +15,28 @@ import { poll } from "./polling.js";
 
 const PAGE = 50;
 const MOST = 1000;
+/** What receipts are filtered by: all good or bad ones, what guards decided, and the codes that are met most. */
+const OUTCOMES = [
+  "good",
+  "bad",
+  "held",
+  "rejected",
+  "dropped",
+  "cancelled",
+  "badPayload",
+  "badResponse",
+  "handlerError",
+  "handlerTimeout",
+  "handlerUnavailable",
+  "noHandler",
+  "notAllowed",
+];
 
 /** @param {Place} place */
 export function messages(place) {
   if (place.rest[0] === "send") return compose(place);
   if (place.rest[0] === "of") return single(place);
+  if (place.rest[0] === "held") return held(place);
   return stream(place);
 }
 
@@ -43,10 +61,11 @@ function stream({ page, tools }) {
     { role: "search", "aria-label": "Filter messages", oninput: changed, onsubmit: (event) => event.preventDefault() },
     field("Account", { name: "account", type: "search", autocomplete: "off", "data-search": "" }),
     field("Type", { name: "type", type: "search", autocomplete: "off" }),
-    field("Outcome", { name: "outcome", tag: "select", options: [["", "any"], "good", "bad"] }),
+    field("Outcome", { name: "outcome", tag: "select", options: [["", "any"], ...OUTCOMES] }),
     field("Id", { name: "id", type: "search", autocomplete: "off" }),
   );
-  replace(tools, h("a.button.primary", { href: "#/messages/send" }, "Send a message"));
+  const waiting = heldLink();
+  replace(tools, waiting.link, h("a.button.primary", { href: "#/messages/send" }, "Send a message"));
   replace(page, form, list, causes);
 
   /** The filter, by the names of its fields. */
@@ -109,7 +128,7 @@ function stream({ page, tools }) {
           { label: "From", cell: (row) => row.from },
           { label: "Type", cell: (row) => row.type },
           { label: "To", cell: (row) => h("span.cut", { title: row.to }, row.to || "–") },
-          { label: "Outcome", cell: (row) => badge(row.outcome, row.good ? "good" : "bad") },
+          { label: "Outcome", cell: (row) => badge(row.outcome, row.kind) },
           { label: "Took", kind: "number", cell: (row) => millis(row.ms) },
           { label: "Id", cell: (row) => h("span.cut.mono", { title: row.id }, row.id || "–") },
         ],
@@ -178,6 +197,7 @@ function stream({ page, tools }) {
     clearTimeout(timer);
     polling.stop();
     why.stop();
+    waiting.stop();
   };
 }
 
@@ -244,7 +264,7 @@ function describe(receipt, live) {
         h(
           "div.stack",
           null,
-          h("p", null, badge(receipt.outcome, receipt.good ? "good" : "bad")),
+          h("p", null, badge(receipt.outcome, receipt.kind)),
           receipt.message && h("p", null, receipt.message),
           resultList(receipt.results, receipt.recipients),
         ),

@@ -1,7 +1,7 @@
 /** The view Now: a living picture of this server, its numbers over the last ten minutes, and its problems. */
 
 import { badge, empty, h, replace, setText, table } from "../../ui/dom.js";
-import { count, millis, rate, span } from "../../ui/format.js";
+import { clock, count, millis, rate, span } from "../../ui/format.js";
 import { onchange } from "../../ui/theme.js";
 import { command } from "../api.js";
 import { living } from "../living.js";
@@ -18,6 +18,7 @@ export function now({ page, live }) {
     accounts: ["accounts online", h("dd")],
     sessions: ["sessions", h("dd")],
     messages: ["messages / s", h("dd")],
+    streams: ["answers in parts", h("dd")],
     mean: ["mean answer", h("dd")],
     errors: ["reported bad", h("dd")],
     dropped: ["dropped", h("dd")],
@@ -51,6 +52,7 @@ export function now({ page, live }) {
     }),
   ];
   const nodes = h("section.card.list", { "aria-labelledby": "nodes", hidden: true });
+  const recordings = h("section.card.list", { "aria-labelledby": "recordings", hidden: true });
   const problems = h("div", { role: "status" });
   const problemsCard = h(
     "section.card",
@@ -72,6 +74,7 @@ export function now({ page, live }) {
       picture.element,
     ),
     problemsCard,
+    recordings,
     nodes,
     h(
       "section.plots",
@@ -88,6 +91,7 @@ export function now({ page, live }) {
     setText(numbers.accounts[1], count(state.counts.online));
     setText(numbers.sessions[1], count(state.counts.sessions));
     setText(numbers.messages[1], rate(last.messages));
+    setText(numbers.streams[1], count(state.counts.streams));
     setText(numbers.mean[1], millis(last.mean));
     setText(numbers.errors[1], `${rate(last.errors)} %`);
     setText(numbers.dropped[1], count(lost(state.totals.dropped)));
@@ -102,6 +106,9 @@ export function now({ page, live }) {
           : h("p.muted", null, "None. Handlers answer, links are up, and nothing was given up."),
       );
     }
+    recordings.hidden = !state.recordings.length;
+    if (!recordings.hidden && (fresh || !recordings.childElementCount))
+      replace(recordings, h("h2", { id: "recordings" }, "Recorded now"), recordingTable(state.recordings));
     nodes.hidden = state.nodes.length < 2;
     if (!nodes.hidden && (fresh || !nodes.childElementCount))
       replace(nodes, h("h2", { id: "nodes" }, "Nodes"), nodeTable(state.nodes));
@@ -152,6 +159,30 @@ function nodeTable(rows) {
         kind: "number",
         cell: told((row) => (row.problems ? badge(count(row.problems), "waiting") : "0")),
       },
+    ],
+  });
+}
+
+/**
+ * Lists the recordings: operators who get copies of what handlers are asked and answer.
+ *
+ * @param {any[]} rows
+ */
+function recordingTable(rows) {
+  const until = (/** @type {number} */ left) => clock(Date.now() / 1000 + left);
+  return table({
+    caption: "Recordings under way",
+    rows: rows.slice(0, 50),
+    columns: [
+      {
+        label: "Type",
+        cell: ({ type }) => h("a", { href: `#/handlers/of/${encodeURIComponent(type)}`, dataset: { focus: type } }, type),
+      },
+      { label: "By", cell: (row) => `${row.by}${row.node ? ` at ${row.node}` : ""}` },
+      { label: "Until", kind: "once", cell: (row) => `${until(row.left)}, in ${span(row.left)}` },
+      { label: "Share", kind: "number", cell: (row) => `${rate(100 * row.sample)} %` },
+      { label: "Recorded", kind: "number", cell: (row) => count(row.recorded) },
+      { label: "Lost", kind: "number", cell: (row) => (row.lost ? badge(count(row.lost), "waiting") : "0") },
     ],
   });
 }

@@ -1,18 +1,31 @@
 /** The page of one type: what its handlers say of it, how it goes, and a form to try it. */
 
+import { Answer } from "../../ui/answer.js";
 import { badge, check, control, empty, h, replace, toast } from "../../ui/dom.js";
 import { DataForm, firstValue, sampleButtons } from "../../ui/data-form.js";
 import { count, millis, rate, span } from "../../ui/format.js";
 import { shownSchema } from "../../ui/schema.js";
 import { canSend, command, sender } from "../api.js";
+import { connected } from "./acting.js";
+import { VerdictRates, shownVerdicts } from "./guards.js";
 import { askPassword, reported } from "./messages.js";
 import { poll } from "./polling.js";
 
-/** @import { Message } from "../../js/bester.js" */
+/** @import { Report } from "../../js/bester.js" */
+/** @import { Child } from "../../ui/dom.js" */
 /** @import { Live, Place } from "../model.js" */
+/** @import { Verdicts } from "./guards.js" */
 
-const MOST_TEXT = 20_000;
-const MOST_REPLIES = 20;
+const UNSAID = "Its handlers say nothing of it. They may: docs/schemas.md tells how.";
+const SILENT = {
+  description: null,
+  version: null,
+  request: null,
+  answer: null,
+  parts: null,
+  samples: [],
+  validates: null,
+};
 
 /**
  * Shows the page of a type, whose name is the rest of the place.
@@ -24,15 +37,16 @@ export function typePage({ page, tools, live, rest }) {
   replace(tools, h("a.button", { href: "#/handlers" }, "All handlers"));
   const head = h("section.card", { "aria-labelledby": "type" });
   const schemas = h("div.stack");
-  const { element, take } = tryIt(type, live);
+  const { element, take, stop } = tryIt(type, live);
   replace(page, head, element, schemas);
   /** @type {any} */
   let described = null;
 
-  /** @param {[any[], any[]]} found */
-  function show([[row], handlers]) {
-    const served = handlers.find((one) => one.type === type);
-    replace(head, ...about(row, served, live));
+  const rates = new VerdictRates();
+
+  /** @param {[any[], any[], {[type: string]: Verdicts}]} found */
+  function show([[row], handlers, verdicts]) {
+    replace(head, ...about(row, handlers, verdicts[type], live));
     if (JSON.stringify(row) === JSON.stringify(described)) return;
     described = row;
     const parts = [
@@ -52,29 +66,55 @@ export function typePage({ page, tools, live, rest }) {
   }
 
   const polling = poll(
-    () => Promise.all([command("describe", { type }), command("listHandlers")]),
+    async () => {
+      const described = command("describe", { type });
+      described.catch(() => {});
+      /** @type {any[]} */
+      const handlers = await command("listHandlers");
+      // A type of the configuration that nobody serves has its guards, and nothing to say.
+      const rows = await described.catch((error) => {
+        if (handlers.some((one) => one.type === type)) return [{ ...SILENT, type }];
+        throw error;
+      });
+      return /** @type {[any[], any[], {[type: string]: Verdicts}]} */ ([rows, handlers, rates.take(handlers)]);
+    },
     show,
     (error) => replace(head, empty(`${type} cannot be shown`, error.message)),
     2000,
   );
-  return polling.stop;
+  return () => {
+    polling.stop();
+    stop();
+  };
 }
 
 /**
  * @param {any} row
- * @param {any} served
+ * @param {any[]} handlers
+ * @param {Verdicts | undefined} verdicts
  * @param {Live} live
  */
-function about(row, served, live) {
+function about(row, handlers, verdicts, live) {
+  const served = handlers.find((one) => one.type === row.type);
+  const recordings = live.now?.recordings.filter((one) => one.type === row.type) ?? [];
   const now = live.now?.types.find((one) => one.name === row.type);
   const by = (served?.attached ?? []).map(
-    (/** @type {any} */ one) => `${one.name || "unnamed"}${one.node ? ` at ${one.node}` : ""} for ${span(one.seconds)}`,
+    (/** @type {any} */ one) =>
+      [one.name || "unnamed", one.node && `at ${one.node}`, connected(one), `for ${span(one.seconds)}`]
+        .filter(Boolean)
+        .join(" "),
   );
   if (served?.classic) by.push("a classic handler");
   const others = (row.versions ?? []).filter((/** @type {string} */ one) => one !== row.version);
+  /** @type {[string, Child][]} */
   const facts = [
+    ["Served by", !by.length && badge("nobody", "bad")],
     ["Served by", by.slice(0, 5).join(", ") + (by.length > 5 ? ` and ${by.length - 5} more` : "")],
     ["Other versions", others.join(", ")],
+    ["Validated", validation(row.validates)],
+    ["Guarded by", served?.guards?.length > 0 && guards(served.guards, handlers)],
+    ["Verdicts", verdicts && shownVerdicts(verdicts)],
+    ["Recorded", recordings.length > 0 && recordings.map(recording)],
     ["Now", `${rate(now?.rate ?? 0)}/s`],
     ["Mean", millis(served?.meanMs)],
     ["Answered", count(served?.answered)],
@@ -82,13 +122,13 @@ function about(row, served, live) {
     ["Last error", served?.lastError],
   ];
   return [
-    h("h2", { id: "type" }, row.type, " ", row.version && badge(row.version, "accent"), " ", validates(row.validates)),
+    h("h2", { id: "type" }, row.type, " ", row.version && badge(row.version, "accent"), " ", row.validates && badge("validated", "good")),
     h(
       "div.stack",
       null,
       row.description
         ? h("p.words", null, row.description)
-        : h("p.muted", null, "Its handlers say nothing of it. They may: docs/schemas.md tells how."),
+        : h("p.muted", null, by.length ? UNSAID : "Nobody serves this type now."),
       h(
         "dl.facts",
         null,
@@ -98,14 +138,38 @@ function about(row, served, live) {
   ];
 }
 
-/** @param {boolean | null} on */
-function validates(on) {
-  if (on === null || on === undefined) return null;
-  return on ? badge("validated", "good") : badge("not validated: no schema", "waiting");
+/** @param {boolean | null | undefined} on */
+function validation(on) {
+  if (on) return "each message, before its handler is asked";
+  return on === false ? badge("not yet: no handler gives a schema", "waiting") : "no";
 }
 
 /**
- * Makes the form that sends a message of a type; `take` tells it what the handlers say.
+ * Links the guards of a type, and says which of them nobody serves.
+ *
+ * @param {string[]} names
+ * @param {any[]} handlers
+ */
+function guards(names, handlers) {
+  return names.map((name, at) => {
+    const row = handlers.find((one) => one.type === name);
+    const isServed = row && !row.stopped && (row.attached.length || row.classic || row.process?.pid);
+    return [
+      at > 0 && ", then ",
+      h("a", { href: `#/handlers/of/${encodeURIComponent(name)}`, dataset: { focus: `guard:${name}` } }, name),
+      !isServed && [" ", badge("nobody serves it", "bad")],
+    ];
+  });
+}
+
+/** @param {any} row */
+function recording({ by, left, recorded, lost, node }) {
+  const lack = lost ? `, ${count(lost)} lost` : "";
+  return h("div", null, `by ${by}${node ? ` at ${node}` : ""}, for ${span(left)} more: ${count(recorded)} so far${lack}`);
+}
+
+/**
+ * Makes the form that sends a message of a type; `take` tells it what the handlers say, `stop` cancels what it sent.
  *
  * @param {string} type
  * @param {Live} live
@@ -113,6 +177,8 @@ function validates(on) {
 function tryIt(type, live) {
   const data = new DataForm({ text: "hello" });
   let touched = false;
+  /** @type {Answer | null} */
+  let answering = null;
   const samples = h("div", { hidden: true });
   const wrong = h("p.wrong", { role: "alert" });
   const go = h("button.primary", { type: "submit" }, "Send");
@@ -131,7 +197,7 @@ function tryIt(type, live) {
         if (value === undefined || (!canSend() && !(await askPassword()))) return;
         go.disabled = true;
         try {
-          replace(answer, ...(await send(value, control(form, "dry").checked)));
+          await send(value, control(form, "dry").checked);
         } catch (error) {
           wrong.textContent = error.message;
           if (!canSend()) toast("Give your password again to send.", "bad");
@@ -153,22 +219,23 @@ function tryIt(type, live) {
    */
   async function send(value, dry) {
     const client = await sender();
-    /** @type {Message[]} */
-    const replies = [];
-    client.onmessage = (message) => void replies.push(message);
     const granted = client.features.includes("route");
-    const asked = granted ? { route: !dry, dryRun: dry, timeout: 60 } : { timeout: 60 };
-    const report = await client.send(type, value, asked);
-    return [
-      replies.length > 0 &&
-        h(
-          "section.card",
-          { "aria-label": "Replies" },
-          h("h2", null, "Reply"),
-          replies.slice(0, MOST_REPLIES).map((reply) => h("pre", null, shown(reply.data))),
-        ),
-      ...reported(report, dry, granted, live),
-    ];
+    if (dry) {
+      if (!granted) throw new Error("This server does not grant dry runs.");
+      replace(answer, ...reported(await client.send(type, value, { dryRun: true, timeout: 60 }), dry, granted, live));
+      return;
+    }
+    const coming = (answering = new Answer());
+    const shown = h("section.card", { "aria-label": "Replies" }, h("h2", null, "Answer"), coming.element);
+    replace(answer, shown);
+    /** @type {Report | null | undefined} */
+    let report;
+    try {
+      report = await coming.run(client, type, value);
+    } finally {
+      if (coming.number === 0 && report !== null) shown.remove();
+    }
+    if (report) answer.append(...reported(report, dry, granted, live));
   }
 
   /** @param {any} row */
@@ -186,11 +253,5 @@ function tryIt(type, live) {
     if (!touched) data.set(firstValue(row));
   }
 
-  return { element: h("div.stack", null, form, answer), take };
-}
-
-/** @param {any} value */
-function shown(value) {
-  const text = JSON.stringify(value, null, 2) ?? "null";
-  return text.length > MOST_TEXT ? `${text.slice(0, MOST_TEXT)}\n…` : text;
+  return { element: h("div.stack", null, form, answer), take, stop: () => answering?.stop() };
 }
