@@ -105,7 +105,8 @@ def token(
 ) -> None:
     """Make a token, with which a program uses the account.
 
-    It is for programs such as a handler on another machine, and is shown once. It ends with a new password, and with the account.
+    It is for programs such as a handler on another machine, and is shown once. It ends with a new password, and with
+    the account.
     """
     made = _open(config).add_token(name, days)
     _done(json, {"username": name, "token": made}, made)
