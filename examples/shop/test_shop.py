@@ -1,34 +1,45 @@
-import asyncio
 import sqlite3
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 
-from bester.testing import LabClient, LabWorld, lab
+import pytest
+from bester import Accept, Hold, Refuse, Reply
+from bester.sync import Client
+from bester.testing import LocalServer, call
 
-from counter import make_counter
-from shop import make_shop
+import shop
+from shop import Order, Receipt
+from stock import Item
 
-TYPES: dict[str, object] = {"handlers": {"typeMap": {"buy": {}, "ticket": {}}}}
-
-
-async def buy_five(buyer: LabClient) -> list[int]:
-    pears = []
-    for order in range(5):
-        while not (await buyer.send("buy", id=f"order {order}", once=True)).good:
-            await asyncio.sleep(1)
-        pears.append((await buyer.receive()).data)
-        await asyncio.sleep(1)
-    return pears
+HERE = Path(__file__).parent
 
 
-@lab(seeds=10)
-async def test_each_order_gets_a_pear_of_its_own(world: LabWorld) -> None:
-    shop = world.server("shop.example", handlers=[make_shop], config=TYPES)
-    north = world.server("north.example", handlers=[make_counter], config=TYPES)
-    south = world.server("south.example", handlers=[make_counter], config=TYPES)
-    await world.start()
-    ann = await world.client(north, "ann", features=["ack"])
-    bob = await world.client(south, "bob", features=["ack"])
-    async with world.trouble():
-        has_ann, has_bob = await asyncio.gather(buy_five(ann), buy_five(bob))
-    book = sqlite3.connect(world.folder(shop) / "shop.db")
-    sold = [pear for [pear] in book.execute("SELECT pear FROM sold ORDER BY pear")]
-    assert sorted(has_ann + has_bob) == sold
+@pytest.fixture
+def book() -> Iterator[sqlite3.Connection]:
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as book:
+        book.executescript(shop.SCHEMA)
+        yield book
+
+
+def test_an_order_that_comes_again_is_not_sold_again(book: sqlite3.Connection) -> None:
+    for _ in range(2):
+        commands = call(shop.handler, "order", Order("1", "pear", 50, "here"), given={sqlite3.Connection: book})
+        assert commands == [Reply(Receipt("1", "pear", 50, 2000))]
+    with pytest.raises(Refuse, match="0 of pear are left"):
+        call(shop.handler, "order", Order("2", "pear", 1, "here"), given={sqlite3.Connection: book})
+
+
+def test_large_orders_are_held() -> None:
+    assert call(shop.handler, "largeOrders", Order("1", "pear", 19, "here")) == [Accept()]
+    assert call(shop.handler, "largeOrders", Order("2", "pear", 20, "here")) == [Hold(None)]
+
+
+def test_on_a_server(bester_server: LocalServer, bester_client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHOP_BOOK", ":memory:")
+    bester_server.attach(shop.handler)
+    assert bester_client.send("stock.add", Item("fig", 30, 9)).good
+    assert [part.data["name"] for part in bester_client.stream("stock.offers", 40)] == ["plum", "fig", "pear"]
+    config = ["--config", str(bester_server.running.config_path)]
+    subprocess.run(["bester", "schema", "check", HERE / "schema.yaml", *config], check=True)

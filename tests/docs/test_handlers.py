@@ -18,9 +18,9 @@ def test_the_tutorial(reader: Any, parts_of: Callable[[str], list[Any]]) -> None
     assert {"j", "l", "g", "translator", "bake", "menu", "oven"} <= reader.programs.keys()
 
 
-def test_the_shop_is_among_the_examples(root: Path, parts_of: Callable[[str], list[Any]]) -> None:
+def test_the_storm_is_among_the_examples(root: Path, parts_of: Callable[[str], list[Any]]) -> None:
     files = {mark.mark: part.text for mark, part in pairwise(parts_of(DOCUMENT)) if mark.mark is not None}
-    for file in (root / "examples" / "shop").glob("*.py"):
+    for file in (root / "examples" / "storm").glob("*.py"):
         assert files[f"file: {file.name}"] == file.read_text(encoding="utf-8").replace("\n\n\n", "\n\n")
 
 

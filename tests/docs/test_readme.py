@@ -28,7 +28,8 @@ def test_its_commands_are_those_of_the_makefile(root: Path) -> None:
 
 
 def test_its_links_lead_somewhere(root: Path) -> None:
-    for name in ("README.md", "CHANGELOG.md", *(f"docs/{path.name}" for path in (root / "docs").glob("*.md"))):
+    documents = (f"docs/{path.name}" for path in (root / "docs").glob("*.md"))
+    for name in ("README.md", "CHANGELOG.md", "examples/shop/README.md", *documents):
         document = root / name
         text = re.sub(r"^```.*?^```$", "", document.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
         for target in re.findall(r"\]\(([^)]+)\)", text):

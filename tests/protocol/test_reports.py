@@ -5,7 +5,7 @@ from __future__ import annotations
 from bester.errors import HandlerFailed, UnknownAccount
 from bester.protocol import frames
 from bester.protocol.framing import PREFIX
-from bester.protocol.reports import Result, decode_result, decode_written
+from bester.protocol.reports import NoReply, Report, Result, decode_result, decode_written
 
 
 def test_a_written_report_is_read_as_it_was_meant() -> None:
@@ -28,3 +28,9 @@ def test_an_entry_of_the_results_is_read_alone() -> None:
     failed = decode_result(frames.result("ann", "failed", UnknownAccount()))
     assert failed.error is not None
     assert failed.error.code == "unknownAccount"
+
+
+def test_what_is_held_has_no_reply_and_says_so() -> None:
+    report = Report(id="1", good=True, results=[Result("g", "held"), Result("t", "delivered")])
+    assert str(NoReply(report)) == "the message is held until g consents, and has no reply"
+    assert str(NoReply(Report(id="1", good=True))) == "the message was handled, and no handler replied to it"

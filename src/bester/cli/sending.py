@@ -136,8 +136,10 @@ async def _ask_parts(where: ClientSettings, type: str, data: Raw, timeout_s: flo
                     show_message(part, text, json, with_type=False)
         except TimeoutError:
             fail(f"no {'answer' if none else 'further part of the answer'} within {timeout_s:g} s", BAD)
-    if none:
-        fail("the message was handled, and no handler replied to it", BAD)
+    if none and parts.report is not None:
+        from bester.protocol.reports import NoReply
+
+        fail(str(NoReply(parts.report)), BAD)
 
 
 def read_data(written: str, text: bool) -> Raw:

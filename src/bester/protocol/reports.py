@@ -40,7 +40,7 @@ class Result(Struct, frozen=True):
     to: str
     """The username, or the server's address, as the handler wrote it."""
     status: str
-    """``delivered``, ``stored``, ``sent``, ``queued``, ``skipped`` or ``failed``."""
+    """``delivered``, ``stored``, ``sent``, ``queued``, ``held``, ``skipped`` or ``failed``."""
     error: ReportError | None = None
 
     def as_json(self) -> dict[str, object]:
@@ -142,7 +142,12 @@ class NoReply(ClientError):
     """The report on a message that asked for a reply is good, but no handler replied; ``report`` holds the report."""
 
     def __init__(self, report: Report) -> None:
-        super().__init__("the message was handled, and no handler replied to it")
+        held = ", ".join(result.to for result in report.results if result.status == "held")
+        super().__init__(
+            f"the message is held until {held} consents, and has no reply"
+            if held
+            else "the message was handled, and no handler replied to it"
+        )
         self.report = report
 
 

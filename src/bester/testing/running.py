@@ -17,7 +17,7 @@ import msgspec
 import uvloop
 
 from bester import sync
-from bester.config import parse
+from bester.config import load
 from bester.handler.handler import Handler
 from bester.handler.router import Router
 from bester.lab.server import merged
@@ -36,6 +36,11 @@ class RunningServer:
     daemon: Server
     folder: Path
     """The folder of its sockets and its database."""
+
+    @property
+    def config_path(self) -> Path:
+        """The file of its configuration, which the operators' commands take as ``--config``."""
+        return self.folder / "server.conf"
 
     def url(self, user: str, password: str = PASSWORD) -> str:
         """Returns a client's URL over TCP. The account's first login creates it."""
@@ -80,9 +85,10 @@ async def server(overrides: Mapping[str, Any] | None = None) -> AsyncIterator[Ru
             },
             "accounts": {"registration": "firstUse"},
         }
-        text = msgspec.json.encode(merged(tree, overrides or {})).decode()
-        # Parsing looks at files, which blocks briefly.
-        daemon = Server(await asyncio.to_thread(parse, text, folder))
+        path = folder / "server.conf"
+        path.write_bytes(msgspec.json.encode(merged(tree, overrides or {})))
+        # Reading looks at files, which blocks briefly.
+        daemon = Server(await asyncio.to_thread(load, path))
         await daemon.start()
         try:
             yield RunningServer(daemon, folder)
