@@ -1,5 +1,6 @@
 import sqlite3
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -41,5 +42,6 @@ def test_on_a_server(bester_server: LocalServer, bester_client: Client, monkeypa
     bester_server.attach(shop.handler)
     assert bester_client.send("stock.add", Item("fig", 30, 9)).good
     assert [part.data["name"] for part in bester_client.stream("stock.offers", 40)] == ["plum", "fig", "pear"]
-    config = ["--config", str(bester_server.running.config_path)]
-    subprocess.run(["bester", "schema", "check", HERE / "schema.yaml", *config], check=True)
+    bester = Path(sys.executable).with_name("bester")
+    check = [bester, "schema", "check", HERE / "schema.yaml", "--config", bester_server.running.config_path]
+    subprocess.run(check, check=True)

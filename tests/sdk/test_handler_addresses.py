@@ -174,3 +174,11 @@ async def test_a_handler_over_standard_input_and_output(
         await asyncio.sleep(0)
     assert "a line that is no answer" in caplog.text
     assert "Traceback" not in caplog.text
+
+
+async def test_where_no_server_listens_it_says_what_to_do(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    handler = echoing(str(folder / "handlers"))
+    with pytest.raises(TimeoutError):
+        await handler.start(0.1)
+    await handler.stop()
+    assert "no server listens there; start it, or name its handler socket in BESTER_HANDLERS" in caplog.text

@@ -152,7 +152,10 @@ async def connect(address: Address, make_channel: Callable[[bool], Channel]) -> 
     except ssl.SSLError as error:
         raise ConnectError(f"{address}: TLS: {error.reason or error}", temporary=True) from error
     except OSError as error:
-        raise ConnectError(f"{address}: {error.strerror or error}", temporary=True) from error
+        why = error.strerror or str(error)
+        if not address.host and isinstance(error, FileNotFoundError | ConnectionRefusedError):
+            why = "no server listens there; start it, or name its handler socket in BESTER_HANDLERS"
+        raise ConnectError(f"{address}: {why}", temporary=True) from error
 
 
 async def _secure(address: Address, make_channel: Callable[[], Channel]) -> Channel:
