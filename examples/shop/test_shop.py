@@ -14,7 +14,8 @@ import shop
 from shop import Order, Receipt
 from stock import Item
 
-HERE = Path(__file__).parent
+BESTER = str(Path(sys.executable).with_name("bester"))
+SCHEMA = str(Path(__file__).with_name("schema.yaml"))
 
 
 @pytest.fixture
@@ -42,6 +43,5 @@ def test_on_a_server(bester_server: LocalServer, bester_client: Client, monkeypa
     bester_server.attach(shop.handler)
     assert bester_client.send("stock.add", Item("fig", 30, 9)).good
     assert [part.data["name"] for part in bester_client.stream("stock.offers", 40)] == ["plum", "fig", "pear"]
-    bester = Path(sys.executable).with_name("bester")
-    check = [bester, "schema", "check", HERE / "schema.yaml", "--config", bester_server.running.config_path]
-    subprocess.run(check, check=True)
+    config = str(bester_server.running.config_path)
+    subprocess.run([BESTER, "schema", "check", SCHEMA, "--config", config], check=True)
