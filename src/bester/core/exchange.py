@@ -119,7 +119,7 @@ class Exchange:
         self.taps = Taps(batch, dispatcher, gates)
         self.admission = admission = Admission(batch, reports, dispatcher, deliveries, traces, once)
         self.commands = commands = CommandExecutor(batch, reports, dispatcher, deliveries, presence, traces, once)
-        self.parts = Parts(batch, streams, reports, dispatcher, admission, commands)
+        self.parts = Parts(batch, streams, reports, dispatcher, gates, admission, commands)
         self.remote = RemoteRequests(batch, reports, dispatcher, gates, deliveries, presence, commands)
 
     # -- handlers' answers ---------------------------------------------------------------------------------------
@@ -196,7 +196,7 @@ class Exchange:
         if route.tap is not None:
             if cancelled:
                 route.tap.forget(request)  # what is left of it is no outcome of the handler's own
-            elif route.tap.answered(request, message):
+            if route.tap.answered(request, message):
                 return
         if not envelope.untracked and self._verdict(envelope, request, message):
             return

@@ -113,7 +113,7 @@ class RemoteRequests:
         if route is None or not (route.attached or route.classic):
             envelope.error = HandlerUnavailable("the node no longer serves this type")
             self.reports.step_done(envelope)
-        elif (refusal := self.gates.refusal(type, data)) is not None:
+        elif not guards and (refusal := self.gates.refusal(type, data)) is not None:
             envelope.error = refusal
             self.reports.step_done(envelope)
         else:
