@@ -120,16 +120,15 @@ class Parts:
                         self._withdrawn(request)
 
     def _withdrawn(self, request: Request) -> None:
-        """Reports a request that waited for its handler."""
+        """Reports a request that waited for its handler, and is no question to a guard: the gates took those."""
         envelope = request.envelope
         if request.route.tap is not None:
             request.route.tap.forget(request)
         self.batch.release(envelope.origin, request.size)
         if request.step is not None:
             request.step.end(self.batch.now, Cancelled.code)
-        if not request.unanswered(Cancelled()):
-            self.reports.note(envelope, Cancelled())
-            self.reports.step_done(envelope)
+        self.reports.note(envelope, Cancelled())
+        self.reports.step_done(envelope)
 
 
 class _Cancelled:
