@@ -100,7 +100,7 @@ class StdioConnection(HandlerConnection):
             log.warning("type %s: its handler's attach message is wrong: %s", ascii(self._config.type), error.inside)
             self.exchange.batch.write(handler, frames.report(id, error))
             return
-        self.descriptions.attached(handler, described)
+        self.descriptions.attached(handler, described, len(data.describe))
         self.exchange.batch.write(handler, frames.good_report(id))
 
     def _answered(self, body: bytes) -> None:
