@@ -60,7 +60,7 @@ PIECES = (
         "                receipts.good_left -= 1\n                self._keep_receipt(envelope, report)\n",
         "            self.batch.counters.accepted -= 1\n",
     ),
-    ("        self.taken += position\n", ""),
+    ("        self.whole = len(bodies)\n        self.taken += position\n", "        self.whole = len(bodies)\n"),
     ("            self.sent += len(data)\n            transport.write(data)\n", "            transport.write(data)\n"),
 )
 """Pieces of the server's source, each of which is there once, and their replacements."""
