@@ -175,6 +175,8 @@ class Exchange:
         if request is None:
             self.batch.counters.drops.count(Drop.ANSWER_LATE)
             return
+        if not handler.is_remote:
+            self.streams.give_up(handler, request, id)  # it may have been a part, with more to come
         self.dispatcher.fail(request, error)
         self.dispatcher.pump_all(handler)
 
