@@ -8,7 +8,7 @@ import pytest
 from tests.core.events import Answers, AnswersInPart, Calls, Cancels, Grants, Leaves, Passes, Sends
 from tests.core.playbook import Asked, Cancelled, Effect, Granted, Part, Placeholder, Playbook, Report
 from tests.core.test_tap import Tapped
-from tests.core.world import DONE, REPLY, World
+from tests.core.world import DONE, REPLY, World, send_handler
 
 from bester.core.effects import AskRemote, HoldBack, PresenceChanged
 from bester.core.endpoint import NodePeer
@@ -148,6 +148,20 @@ def test_a_guards_schema_is_for_its_own_messages(world: World) -> None:
     head = frames.request_head(t.origin, 0, frames.type_part("guard"), b'"a"', b',"guards":"chat"')
     play = Playbook(world) >> Calls(world.exchange.remote.ask, node, 5, "guard", head, b"1", guards=True)
     assert play << Asked(g, 1)
+
+
+def test_what_a_handler_sends_on_is_not_validated_at_another_node_either(world: World, t: Session) -> None:
+    chat = world.handler("chat")
+    world.remote_handler("n2", "log")
+    asked = Placeholder()
+    play = Playbook(world) >> Sends(t, "chat", id="a") << Asked(chat) >> Answers(chat, send_handler("log"))
+    assert play << Effect(AskRemote, asked, sent_on=True)
+    other = World()
+    other.exchange.gates.validate("log", lambda data: BadPayload("never fits"))
+    log, ask = other.handler("log"), other.exchange.remote.ask
+    play = Playbook(other) >> Calls(ask, NodePeer("n1"), 5, "log", asked().head, asked().data, sent_on=True)
+    assert play << Asked(log)
+    assert Playbook(world) >> Sends(t, "log", id="b") << Effect(AskRemote, sent_on=False)
 
 
 # -- recordings ---------------------------------------------------------------------------------------------------

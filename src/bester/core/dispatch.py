@@ -317,6 +317,7 @@ class Dispatcher:
         origin = envelope.origin
         head = frames.request_head(origin.origin, request.hops, request.route.request, envelope.id, more)
         asked = AskRemote(handler, number, request.route.name, head, request.data, dry, isinstance(request, Question))
+        asked.sent_on = request.route.name != envelope.type
         if not envelope.untracked:
             asked.parts = self.streams.asked(handler, request, id)
         order = origin.order
