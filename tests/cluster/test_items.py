@@ -57,7 +57,7 @@ def test_what_a_later_release_says_is_passed_over() -> None:
     unknown = bytes([200]) + pack(Kind.MAIL, 1, Named("g"))[1:]
     _, ((kind, *_),) = unpack(joined(unknown))
     assert kind == 200
-    assert read(b'["chat",5,false,0,0,-1,false,"more"]', Ask) == Ask("chat", 5)
+    assert read(b'["chat",5,false,0,0,-1,false,false,"more"]', Ask) == Ask("chat", 5)
     assert read(b'["chat",5]', Ask) == Ask("chat", 5)
 
 

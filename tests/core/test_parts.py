@@ -222,9 +222,11 @@ def test_a_malformed_part_fails_the_request(world: World, count: AttachedHandler
         >> Sends(t, "count", id="8", parts=5)
         << Asked(count)
         >> AnswersWrongly(count, BadResponse("no JSON"))
+        << Cancelled(count, "2")
         << Report(t, "badResponse")
     )
     assert world.at_rest(t)
+    assert not world.exchange.streams._cancelled
 
 
 def test_bounds_of_one_answer(world: World, count: AttachedHandler, t: Session) -> None:

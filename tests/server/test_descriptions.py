@@ -14,6 +14,7 @@ from tests.server.reloading import reloading
 from tests.waiting import until
 
 from bester.config import ConfigError, parse
+from bester.server.handlers import descriptions
 
 PIZZA = {
     "type": "object",
@@ -199,3 +200,32 @@ async def test_numbers_that_python_cannot_hold_are_no_samples() -> None:
             b'"describe": {"order": {"samples": [1e99999]}}}}}'
         )
         assert await wire.bad("a") == "badArguments"
+
+
+async def test_a_costly_schema_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    costly = {"items": {"anyOf": [{"const": number} for number in range(2000)]}}
+    async with stage(STRICT) as play:
+        handler = await attach(play, "order", request=costly)
+        t = await play.login("t")
+        t.ask("order", "1", [1999] * 30_000)
+        handler.answer(await handler.get(), DONE)
+        await t.good("1")
+    assert "type 'order': to validate a message of " in caplog.text
+
+
+async def test_descriptions_are_bounded(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    async with stage() as play:
+        text = "x" * 65_000
+        many = {f"t{number}": {"description": text} for number in range(11)}
+        wire = await play.connect("handlers")
+        wire.send(attaching(*many, describe=many))
+        assert await wire.bad("a") == "badArguments"
+        monkeypatch.setattr(descriptions, "MAX_KEPT_BYTES", 100_000)
+        first = await attach(play, "order", description=text)
+        await attach(play, "other", description=text)
+        assert "descriptions are left out" in caplog.text
+        assert play.server.descriptions.of("other") == []
+        await first.leave()
+        await until(lambda: not play.server.descriptions.of("order"))
+        await attach(play, "other", description=text)
+        assert len(play.server.descriptions.of("other")) == 1

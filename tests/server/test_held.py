@@ -16,6 +16,8 @@ from tests.server.peers import Stage, Wire, attaching, refused, result, result_o
 from tests.server.test_mailboxes import CONFIG, Daemons
 from tests.waiting import until
 
+from bester.server import held as held_messages
+
 GUARDS = {"handlers": {"guards": [{"guard": "watch", "for": {"types": ["chat"]}, "onFailure": "reject"}]}}
 HOLD = {"type": "hold"}
 
@@ -81,8 +83,21 @@ async def test_wrong_arguments(play: Stage) -> None:
     g = await play.login("g")
     for args in ({}, {"ids": [1], "user": "t"}, {"ids": [-1]}, {"ids": [1], "always": True}, {"user": "\u0007"}):
         assert await refused(g, "release", **args) == "badArguments", args
+    for server in ("", "k" * 254, "k.example\n"):
+        assert await refused(g, "release", server=server) == "badArguments", server
     assert await refused(g, "refuse", ids=list(range(1001))) == "badArguments"
     assert await refused(g, "listHeld", limit=101) == "badArguments"
+
+
+async def test_trust_is_bounded(play: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(held_messages, "MAX_TRUSTED", 2)
+    g, root = await play.login("g"), await play.admin()
+    for server in ("k.example", "l.example", "K.example."):
+        await result(g, "release", server=server, always=True)
+    assert await refused(g, "release", server="m.example", always=True) == "badArguments"
+    await result(root, "release", server="m.example", always=True, operators=True)
+    await result(g, "refuse", server="k.example")
+    await result(g, "release", server="m.example", always=True)
 
 
 async def test_a_trusted_sender_passes_behind_what_is_released(play: Stage) -> None:

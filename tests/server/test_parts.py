@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -208,3 +209,23 @@ async def test_the_route_of_parts() -> None:
             ("clients", "delivered", None),
             ("clients", "delivered", None),
         ]
+
+
+async def test_answers_in_parts_do_not_keep_a_handler_from_draining() -> None:
+    async with stage({"limits": {"handlerTimeout": 0.5}}) as play:
+        count, t = await both(play)
+        control = await play.connect("control")
+        ask(t, "7", 1000)
+        request = await count.get()
+        assert (await result(control, "drainHandler", type="count"))["outstanding"] == 1
+        told = asyncio.ensure_future(count.get())
+        for number in range(1000):  # it would never come to an end by itself
+            count.answer_in_part(request, number)
+            assert await t.part("7") == number
+            await asyncio.wait({told}, timeout=0.05)
+            if told.done():
+                break
+        assert await told == {"header": {"messageType": "cancel", "id": request["header"]["id"]}}
+        count.send({"header": {"id": request["header"]["id"], "status": "1"}})
+        assert await t.bad("7") == "cancelled"
+        await count.closed()

@@ -309,6 +309,28 @@ async def test_a_reload_takes_types_away_and_renews_the_certificate(papers: Pape
         await stays.good("d")
 
 
+async def test_other_authorities_end_what_their_certificates_let_in(
+    papers: Papers, authority: trustme.CA, tmp_path: Path
+) -> None:
+    tls = {"port": 0, "address": "127.0.0.1", "certificate": papers.certificate, "key": papers.key}
+    tls["clientAuthority"] = str(tmp_path / "authority.pem")
+    async with reloading(handlers={"tls": tls}) as play:
+        far = Remote(play, verifying_context(papers.certificate))
+        await far.account()
+        proved = await far.attach("invoice")
+        await proved.good("a")
+        certified = await far.connect(presenting(papers, issued(tmp_path, authority, "shop.example")))
+        certified.send(attaching("invoice"))
+        await certified.good("a")
+        await play.reload(handlers={"tls": tls})
+        assert len(play.runtime.exchange.dispatcher.handlers) == 2
+        trustme.CA().cert_pem.write_to_path(str(tmp_path / "authority.pem"))
+        await play.reload(handlers={"tls": tls})
+        assert await certified.fatal() == "sessionEnded"
+        proved.send({"payload": {"type": "detach", "id": "d"}})
+        await proved.good("d")
+
+
 async def test_a_handler_goes_on_while_the_server_drains(papers: Papers) -> None:
     async with remote(papers) as far:
         await far.account()

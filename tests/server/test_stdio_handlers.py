@@ -65,7 +65,9 @@ def folder() -> Iterator[Path]:
 
 
 @asynccontextmanager
-async def serving(folder: Path, program: str, limits: Any = None, **more: Any) -> AsyncIterator[tuple[Server, Wire]]:
+async def serving(
+    folder: Path, program: str, limits: Any = None, features: tuple[str, ...] = (), **more: Any
+) -> AsyncIterator[tuple[Server, Wire]]:
     """Runs a server that starts this program for the type ``work``, with a client."""
     if not program.startswith("#!"):
         program = f"#!{sys.executable}\n{PYTHON}{program}"
@@ -81,7 +83,7 @@ async def serving(folder: Path, program: str, limits: Any = None, **more: Any) -
     await server.start()
     try:
         wire = Wire(*await asyncio.open_unix_connection(folder / "clients"))
-        wire.send(hello("t", PASSWORD))
+        wire.send(hello("t", PASSWORD, features=features))
         await wire.good("auth_special")
         yield server, wire
         await wire.leave()
@@ -206,6 +208,30 @@ while request := get():
         assert await reply(wire) == "quick"
         await wire.good("2")
         assert (server.supervisor.state("work") or {})["starts"] == 1
+
+
+async def test_late_parts_go_to_nobody_else(folder: Path) -> None:
+    program = """
+put({"header": {"scope": "handler", "features": ["parts"]},
+     "payload": {"type": "attach", "id": "a", "data": {"types": ["work"]}}})
+get()
+while request := get():
+    if request["payload"]["data"] == "slow":
+        while not os.path.exists("go on"):
+            time.sleep(0.01)
+        for number in (1, 2, 3):
+            answer(number, more=True)
+    answer(request["payload"]["data"])
+"""
+    async with serving(folder, program, features=("parts",), timeout=0.3) as (server, wire):
+        [attached] = server.runtime.exchange.dispatcher.types["work"].attached
+        await until(lambda: attached.parts)
+        wire.send({"header": {"parts": 9}, "payload": {"type": "work", "id": "1", "data": "slow"}})
+        assert await wire.bad("1") == "handlerTimeout"
+        wire.send({"header": {"parts": 9}, "payload": {"type": "work", "id": "2", "data": "quick"}})
+        (folder / "go on").touch()
+        assert await reply(wire) == "quick"
+        await wire.good("2")
 
 
 async def test_a_process_that_hangs_is_started_again(folder: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -175,6 +175,13 @@ async def test_what_is_held_goes_with_its_account(store: HeldStore) -> None:
     assert (await released(store), await store.trusted("g"), await held(store, "h")) == ([], [], ["b"])
 
 
+async def test_nobody_inherits_the_trust_in_an_account(store: HeldStore) -> None:
+    for sender in ("user:t", "server:s.example"):
+        await store.release_sender("g", sender, always=True, now=NOW)
+    await store.clear_held("t")
+    assert await store.trusted("g") == ["server:s.example"]
+
+
 def test_who_a_sender_is() -> None:
     head = HeldHead("chat", "", "k.example", "j.example", True, 0, "guard")
     assert head.sender == "user:k.example"

@@ -144,6 +144,8 @@ class Ask(Note, array_like=True):
     """How many parts the answer may have for now; -1: it must be one answer."""
     guards: bool = False
     """Whether the handler is asked as a guard."""
+    sent_on: bool = False
+    """Whether a handler of another type has sent the message on."""
 
 
 class More(Note):

@@ -216,7 +216,7 @@ class Dispatcher:
 
     def hand_on(self, request: Request) -> None:
         """Hands a request over as :meth:`hand` does, and records the step if the envelope has a trail."""
-        if request.route.tap is not None and not isinstance(request, Question):
+        if request.route.tap is not None:
             request.route.tap.take(request)
         trail = request.envelope.trail
         if trail is None:
@@ -317,6 +317,7 @@ class Dispatcher:
         origin = envelope.origin
         head = frames.request_head(origin.origin, request.hops, request.route.request, envelope.id, more)
         asked = AskRemote(handler, number, request.route.name, head, request.data, dry, isinstance(request, Question))
+        asked.sent_on = request.route.name != envelope.type
         if not envelope.untracked:
             asked.parts = self.streams.asked(handler, request, id)
         order = origin.order
@@ -417,11 +418,10 @@ class Dispatcher:
         now = self.batch.now
         self.batch.counters.by_type.sweep()
         for handler in list(self.handlers):
-            expired = [id for id, one in handler.outstanding.items() if now - one.since >= one.route.rules.timeout_s]
+            expired = [id for id, one in handler.outstanding.items() if self.streams.is_over(one)]
             for id in expired:
                 request = handler.outstanding.pop(id)
-                self.streams.give_up(handler, request, id)
-                self.fail(request, HandlerTimeout())
+                self.fail(request, self.streams.give_up(handler, request, id))
             if expired:
                 self.pump_all(handler)
         for route in list(self.types.values()):

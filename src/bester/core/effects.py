@@ -137,6 +137,8 @@ class AskRemote(Struct):
     epoch: int = 0
     parts: int = -1
     """How many parts of an answer are granted; -1 if it must be one answer."""
+    sent_on: bool = False
+    """Whether a handler of another type has sent it on, so that its data is not validated."""
 
 
 class TellHandler(Struct):

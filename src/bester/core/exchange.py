@@ -119,7 +119,7 @@ class Exchange:
         self.taps = Taps(batch, dispatcher, gates)
         self.admission = admission = Admission(batch, reports, dispatcher, deliveries, traces, once)
         self.commands = commands = CommandExecutor(batch, reports, dispatcher, deliveries, presence, traces, once)
-        self.parts = Parts(batch, streams, reports, dispatcher, admission, commands)
+        self.parts = Parts(batch, streams, reports, dispatcher, gates, admission, commands)
         self.remote = RemoteRequests(batch, reports, dispatcher, gates, deliveries, presence, commands)
 
     # -- handlers' answers ---------------------------------------------------------------------------------------
@@ -175,6 +175,8 @@ class Exchange:
         if request is None:
             self.batch.counters.drops.count(Drop.ANSWER_LATE)
             return
+        if not handler.is_remote:
+            self.streams.give_up(handler, request, id)  # it may have been a part, with more to come
         self.dispatcher.fail(request, error)
         self.dispatcher.pump_all(handler)
 
@@ -196,7 +198,7 @@ class Exchange:
         if route.tap is not None:
             if cancelled:
                 route.tap.forget(request)  # what is left of it is no outcome of the handler's own
-            elif route.tap.answered(request, message):
+            if route.tap.answered(request, message):
                 return
         if not envelope.untracked and self._verdict(envelope, request, message):
             return

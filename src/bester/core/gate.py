@@ -44,6 +44,8 @@ class Passage(Struct, gc=False, eq=False):
     decided: bool = False
     error: BesterError | None = None
     """Why it does not pass, if it is decided."""
+    question: Question | None = None
+    """What the guard is asked that has not answered."""
 
 
 class Gate:
@@ -107,6 +109,15 @@ class Gate:
         if line is not None and not line:
             del self._lines[origin]
             self._gates.forget_if_open(self)
+
+    def cancel(self, origin: Endpoint, unwanted: Callable[[Request], bool]) -> None:
+        """Has messages of a sender reported as cancelled, in their order; one that is being kept stays."""
+        for passage in self._lines.get(origin, ()):
+            if passage.error is None and (passage.decided or passage.question) and unwanted(passage.request):
+                if passage.question is not None:
+                    self._gates.withdraw(passage.question, Cancelled.code)
+                passage.question, passage.decided, passage.error = None, True, Cancelled()
+        self.advance(origin)
 
     def held_back(self, passage: Passage, *, passes: bool) -> None:
         """The first message of a sender is kept, or its holder has consented before; goes on with the next."""
@@ -252,6 +263,7 @@ class Gates:
         question = Question(envelope, route, request.data, request.hops, now, request.size, step=step)
         question.guards, question.timeout_s = request.route.name, rule.timeout_s
         question.number, question.judge = self._last, self._answered
+        passage.question = question
         self._open.setdefault(rule.timeout_s, {})[self._last] = Asked(now, gate, passage, question)
         self.dispatcher.hand_on(question)
 
@@ -278,8 +290,6 @@ class Gates:
                     question.step.end(now, verdict.status)
         elif error is None:
             verdict = Verdict("accept")  # it takes no part in dry runs
-        elif isinstance(error, Cancelled):
-            verdict = Verdict("failure", error)
         elif isinstance(error, HandlerFailed):  # of another node
             verdict = refused(error)
         self._judged(asked, verdict)
@@ -291,6 +301,7 @@ class Gates:
         key = rule.guard, "failure" if verdict is None else verdict.kind
         self.verdicts[key] = self.verdicts.get(key, 0) + 1
         verdict = verdict or without_verdict(rule)
+        passage.question = None
         passage.error = verdict.error
         if verdict.kind == "hold" and not passage.guard:
             passage.guard, passage.holder = rule.guard, verdict.holder
@@ -306,18 +317,30 @@ class Gates:
         now = self.batch.now
         for timeout_s, questions in list(self._open.items()):  # asking the next guard may add to it
             while questions:
-                number, asked = next(iter(questions.items()))
+                asked = next(iter(questions.values()))
                 if now - asked.since < timeout_s:
                     break
-                del questions[number]
                 question = asked.question
                 assert question is not None
-                if question.route.withdraw_one(question):  # if the guard has it, its answer matches nothing
-                    self.batch.release(question.envelope.origin, question.size)
+                self.withdraw(question, HandlerTimeout.code)
                 question.route.last_error = "handlerTimeout: a guard gave no verdict in time"
-                if question.step is not None:
-                    question.step.end(now, HandlerTimeout.code)
                 self._judged(asked, None)
+
+    def withdraw(self, question: Question, why: str) -> None:
+        """Waits no longer for a guard's answer; if the guard has the question, its answer matches nothing."""
+        del self._open[question.timeout_s][question.number]
+        if question.route.withdraw_one(question):
+            if question.route.tap is not None:
+                question.route.tap.forget(question)
+            self.batch.release(question.envelope.origin, question.size)
+        if question.step is not None:
+            question.step.end(self.batch.now, why)
+
+    def cancel(self, origins: Sequence[Endpoint], unwanted: Callable[[Request], bool]) -> None:
+        """Has messages that have not passed yet reported as cancelled."""
+        for gate in list(self._gates.values()):
+            for origin in origins:
+                gate.cancel(origin, unwanted)
 
     # -- passing -------------------------------------------------------------------------------------------------
 

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from bester.core.endpoint import Endpoint, Peer
 from bester.core.rules import GuardRule
-from bester.errors import BadResponse, BesterError, Dropped, HandlerFailed, InvalidName, Rejected
-from bester.protocol.answers import check_status
+from bester.errors import BesterError, Dropped, HandlerFailed, Rejected
+from bester.protocol.answers import check_status, verdict_command
 from bester.protocol.messages import HandlerMessage
 from bester.protocol.names import username
 
@@ -47,35 +47,16 @@ def verdict_of(message: HandlerMessage, guard: str) -> Verdict:
     Raises:
         BadResponse: it is none.
     """
-    header = message.header
     try:
-        check_status(header)
+        check_status(message.header)
     except HandlerFailed as refusal:
         return refused(refusal)
-    commands = header.commands
-    if commands is None:
-        commands = [header.command] if header.command is not None else None
-    elif header.command is not None:
-        raise BadResponse("header has both command and commands")
-    if commands is None:
-        raise BadResponse("header.command is missing")
-    if len(commands) > 1:
-        raise BadResponse("a guard answers with one command")
-    command = commands[0] if commands else None
+    command = verdict_command(message)
     if command is None or command.type in ("accept", "done"):
         return Verdict("accept")
     if command.type == "drop":
         return Verdict("drop", Dropped(f"dropped by the guard {guard}"))
-    if command.type != "hold":
-        raise BadResponse("a guard's command must be one of accept, done, drop, hold")
-    if command.data is None:
-        return Verdict("hold")
-    if not isinstance(command.data, str):
-        raise BadResponse("the data of hold must be an account's name or null")
-    try:
-        return Verdict("hold", holder=username(command.data))
-    except InvalidName as error:
-        raise BadResponse(f"the data of hold is no account's name: {error.message}") from error
+    return Verdict("hold", holder=username(command.data) if isinstance(command.data, str) else None)
 
 
 def refused(refusal: HandlerFailed) -> Verdict:

@@ -12,6 +12,7 @@ from bester.core.commands import CommandExecutor
 from bester.core.dispatch import Dispatcher
 from bester.core.effects import TellPart
 from bester.core.endpoint import Endpoint
+from bester.core.gate import Gates
 from bester.core.model import Relayed
 from bester.core.reports import Reports
 from bester.core.routing import AttachedHandler, Request
@@ -24,7 +25,7 @@ from bester.protocol.messages import Command, HandlerMessage
 class Parts:
     """Takes parts from handlers, and cancels messages for their senders."""
 
-    __slots__ = ("_asked", "_left", "admission", "batch", "commands", "dispatcher", "reports", "streams")
+    __slots__ = ("_asked", "_left", "admission", "batch", "commands", "dispatcher", "gates", "reports", "streams")
 
     def __init__(
         self,
@@ -32,6 +33,7 @@ class Parts:
         streams: Streams,
         reports: Reports,
         dispatcher: Dispatcher,
+        gates: Gates,
         admission: Admission,
         commands: CommandExecutor,
     ) -> None:
@@ -39,6 +41,7 @@ class Parts:
         self.streams = streams
         self.reports = reports
         self.dispatcher = dispatcher
+        self.gates = gates
         self.admission = admission
         self.commands = commands
         self._asked: dict[Endpoint, set[bytes]] = {}
@@ -102,30 +105,30 @@ class Parts:
         left, self._left = self._left, {}
         origins = [*asked, *(one for one in left if one not in asked)]
         cancelled = _Cancelled(self.streams, asked, left)
+        for handler in self.dispatcher.handlers:
+            for id, request in handler.outstanding.items():
+                if cancelled.has(request):
+                    self.streams.cancel(handler, request, id)
         for origin in origins:
             self.admission.cancel_waiting(origin, asked.get(origin, set()), streams=origin in left)
+        self.gates.cancel(origins, cancelled.has)
         for route in list(self.dispatcher.types.values()):
             for origin in origins:
                 queue = route.queues.get(origin)
                 if queue is not None:
                     for request in route.withdraw(queue, cancelled.has):
                         self._withdrawn(request)
-        for handler in self.dispatcher.handlers:
-            for id, request in handler.outstanding.items():
-                if cancelled.has(request):
-                    self.streams.cancel(handler, request, id)
 
     def _withdrawn(self, request: Request) -> None:
-        """Reports a request that waited for its handler."""
+        """Reports a request that waited for its handler, and is no question to a guard: the gates took those."""
         envelope = request.envelope
         if request.route.tap is not None:
             request.route.tap.forget(request)
         self.batch.release(envelope.origin, request.size)
         if request.step is not None:
             request.step.end(self.batch.now, Cancelled.code)
-        if not request.unanswered(Cancelled()):
-            self.reports.note(envelope, Cancelled())
-            self.reports.step_done(envelope)
+        self.reports.note(envelope, Cancelled())
+        self.reports.step_done(envelope)
 
 
 class _Cancelled:

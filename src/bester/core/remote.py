@@ -70,6 +70,7 @@ class RemoteRequests:
         *,
         dry: bool = False,
         guards: bool = False,
+        sent_on: bool = False,
         order: int = 0,
         epoch: int = 0,
         parts: int = -1,
@@ -84,6 +85,7 @@ class RemoteRequests:
             data: the data of the message.
             dry: whether it is a dry run.
             guards: whether the handler is asked as a guard.
+            sent_on: whether a handler of another type has sent the message on.
             order, epoch: the sender's order, if the answer may be carried out here.
             parts: how many parts of an answer are granted, which all go back; -1 if it must be one answer.
         """
@@ -113,7 +115,7 @@ class RemoteRequests:
         if route is None or not (route.attached or route.classic):
             envelope.error = HandlerUnavailable("the node no longer serves this type")
             self.reports.step_done(envelope)
-        elif (refusal := self.gates.refusal(type, data)) is not None:
+        elif not (guards or sent_on) and (refusal := self.gates.refusal(type, data)) is not None:
             envelope.error = refusal
             self.reports.step_done(envelope)
         else:

@@ -264,9 +264,7 @@ class TypeRoute:
     def put(self, request: Request) -> None:
         """Lets a request wait in its sender's queue."""
         origin = request.envelope.origin
-        key: Endpoint | str = origin
-        if isinstance(origin, Peer) and origin.name is not None:
-            key = origin.name
+        key = _key_of(origin)
         queue = self.queues.get(key)
         if queue is None:
             queue = self.queues[key] = SenderQueue(key, origin)
@@ -323,7 +321,7 @@ class TypeRoute:
 
     def withdraw_one(self, request: Request) -> bool:
         """Removes a request that waits; returns whether it did."""
-        queue = self.queues.get(request.envelope.origin)
+        queue = self.queues.get(_key_of(request.envelope.origin))
         if queue is None or request not in queue.waiting:
             return False
         queue.waiting.remove(request)
@@ -355,6 +353,10 @@ class TypeRoute:
                 queue.ready = False
                 self.ready.remove(queue)
             self.forget_if_idle(queue)
+
+
+def _key_of(origin: Endpoint) -> Endpoint | str:
+    return origin.name if isinstance(origin, Peer) and origin.name is not None else origin
 
 
 def _least_busy(handlers: Sequence[AttachedHandler]) -> AttachedHandler | None:

@@ -14,9 +14,12 @@ from bester.core.effects import TellHandler
 from bester.core.endpoint import Endpoint
 from bester.core.model import Envelope
 from bester.core.routing import AttachedHandler, Question, RemoteHandler, Request
-from bester.errors import BadResponse, IdConflict
+from bester.errors import BadResponse, BesterError, Cancelled, HandlerTimeout, IdConflict
 from bester.protocol import frames
 from bester.protocol.messages import MAX_PARTS
+
+GRANT_S = 300.0
+"""How long a sender may leave a handler without credit. The handler's time limit does not run meanwhile."""
 
 
 class Stream:
@@ -194,8 +197,22 @@ class Streams:
             self._cancelled[request] = None
             self.batch.write(handler, frames.cancel(id))
 
-    def give_up(self, handler: AttachedHandler, request: Request, id: str) -> None:
-        """Tells a handler that a request fails before its last answer, if the request has a stream."""
+    # -- time ----------------------------------------------------------------------------------------------------
+
+    def is_over(self, request: Request) -> bool:
+        """Whether a handler has had a request for longer than the time limit, which does not run without credit."""
+        waited_s = self.batch.now - request.since
+        return waited_s >= request.route.rules.timeout_s and (waited_s >= GRANT_S or not self._without_credit(request))
+
+    def give_up(self, handler: AttachedHandler, request: Request, id: str) -> BesterError:
+        """Returns why a request fails whose time is over; tells the handler, if the request has a stream."""
         stream = self._by_envelope.get(request.envelope)
         if stream is not None and stream.request is request:
             self.cancel(handler, request, id)
+        if self._without_credit(request):
+            return Cancelled("the sender granted no further part for too long")
+        return HandlerTimeout()
+
+    def _without_credit(self, request: Request) -> bool:
+        stream = self._by_envelope.get(request.envelope)
+        return stream is not None and stream.request is request and not stream.credit

@@ -22,12 +22,12 @@ from bester.core.dispatch import Dispatcher
 from bester.core.endpoint import Endpoint
 from bester.core.gate import Gates
 from bester.core.model import Envelope, Relayed
-from bester.core.routing import Request
+from bester.core.routing import Question, Request
 from bester.core.trail import Trail
 from bester.errors import BesterError
 from bester.protocol import frames
 from bester.protocol.messages import NULL, HandlerMessage
-from bester.protocol.outcomes import Outcome, failed, outcome_of
+from bester.protocol.outcomes import Outcome, failed, outcome_of, verdict_of
 
 MAX_AWAITED = 1024
 """How many requests of one tap may be without their outcome; further ones are lost to it."""
@@ -63,6 +63,8 @@ class Taken(Struct, eq=False):
     data: Raw
     size: int
     """How many bytes are held for it."""
+    guards: str = ""
+    """The type about whose message a guard is asked, if one is."""
     took_s: float = 0.0
     parts: list[dict[str, Any]] | None = None
     """The commands of parts of the answer."""
@@ -136,7 +138,10 @@ class Tap:
         envelope.untracked = False
         self._held_bytes += size
         # A copy: the data may be a part of all that was read with it.
-        self._asked[request] = Taken(self._batch.now, envelope, request.hops, Raw(bytes(request.data)), size)
+        taken = Taken(self._batch.now, envelope, request.hops, Raw(bytes(request.data)), size)
+        if isinstance(request, Question):
+            taken.guards = request.guards
+        self._asked[request] = taken
 
     def forget(self, request: Request) -> None:
         """Leaves a request to another node, or to nobody."""
@@ -163,8 +168,13 @@ class Tap:
     def answered(self, request: Request, message: HandlerMessage) -> bool:
         """A handler has answered; returns whether the request was the tap's own, so that nothing is carried out."""
         if request in self._asked or request in self._again:
-            return self._ended(request, outcome_of(message, self.type, request.route.rules.may))
+            return self._ended(request, self._outcome_of(request, message))
         return False
+
+    def _outcome_of(self, request: Request, message: HandlerMessage) -> Outcome:
+        if _is_question(request):
+            return verdict_of(message)
+        return outcome_of(message, self.type, request.route.rules.may)
 
     def failed(self, request: Request, error: BesterError) -> bool:
         """A request has failed; returns whether it was the tap's own, so that nothing is reported."""
@@ -198,7 +208,13 @@ class Tap:
     def _ask_again(self, request: Request, taken: Taken) -> bool:
         """Asks a free handler in a dry run; returns whether there is one."""
         envelope, route = taken.envelope, request.route
-        if isinstance(envelope, Relayed) or route.ready or route.tap is not self or len(self._again) >= MAX_AGAIN:
+        if (
+            isinstance(request, Question)
+            or isinstance(envelope, Relayed)
+            or route.ready
+            or route.tap is not self
+            or len(self._again) >= MAX_AGAIN
+        ):
             return False
         if not any(route.name in one.dry_types and one.free for one in route.attached):
             return False
@@ -230,12 +246,19 @@ def _truth(taken: Taken) -> dict[str, object]:
         frame = frames.relayed_request("", envelope.head, NULL)
     else:
         type = frames.type_part(envelope.type)
-        frame = frames.request("", envelope.origin.origin, taken.hops, type, envelope.id, NULL)
+        guards = frames.request_part("", False, -1, taken.guards) if taken.guards else b""
+        frame = frames.request("", envelope.origin.origin, taken.hops, type, envelope.id, NULL, guards)
     asked = _decode_asked(frame[4:])
     truth: dict[str, object] = {name: value for name, value in asked.header.items() if name not in _OWN}
     truth["id"] = asked.payload.id
     truth["data"] = taken.data
     return truth
+
+
+def _is_question(request: Request) -> bool:
+    """Whether it asks a guard, here or for another node."""
+    envelope = request.envelope
+    return isinstance(request, Question) or (isinstance(envelope, Relayed) and envelope.guards)
 
 
 class Taps:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bester.errors import BadResponse, NotAllowed
+from bester.errors import BadResponse, InvalidName, NotAllowed
 from bester.protocol.messages import Command, HandlerHeader, HandlerMessage
-from bester.protocol.names import RESERVED_TYPES
+from bester.protocol.names import RESERVED_TYPES, username
 from bester.protocol.refusals import refusal_of
 
 COMMANDS: dict[str, type] = {
@@ -56,6 +56,35 @@ def commands_of(message: HandlerMessage, may: Mapping[str, type] = COMMANDS) -> 
         if own is not None and own.type is not None and own.type in RESERVED_TYPES:
             raise _reserved(own.type)
     return commands
+
+
+def verdict_command(message: HandlerMessage) -> Command | None:
+    """Returns the command of a guard's answer with status ``"0"`` (section 3.7); None if it is empty and accepts.
+
+    Raises:
+        BadResponse: the answer is no verdict.
+    """
+    header = message.header
+    commands = header.commands
+    if commands is None:
+        commands = [header.command] if header.command is not None else None
+    elif header.command is not None:
+        raise BadResponse("header has both command and commands")
+    if commands is None:
+        raise BadResponse("header.command is missing")
+    if len(commands) > 1:
+        raise BadResponse("a guard answers with one command")
+    command = commands[0] if commands else None
+    if command is not None and command.type not in ("accept", "done", "drop", "hold"):
+        raise BadResponse("a guard's command must be one of accept, done, drop, hold")
+    if command is not None and command.type == "hold" and command.data is not None:
+        if not isinstance(command.data, str):
+            raise BadResponse("the data of hold must be an account's name or null")
+        try:
+            username(command.data)
+        except InvalidName as error:
+            raise BadResponse(f"the data of hold is no account's name: {error.message}") from error
+    return command
 
 
 def _reserved(type: object) -> NotAllowed:

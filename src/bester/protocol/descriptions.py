@@ -13,6 +13,8 @@ from bester.errors import BadArguments
 
 MAX_BYTES = 64 * 1024
 """The largest description of one type, as JSON."""
+MAX_ALL_BYTES = 640 * 1024
+"""The largest descriptions of one handler together, as JSON with the names of their types."""
 MAX_SAMPLES = 16
 MAX_VERSION = 128
 SCHEMAS = ("request", "answer", "parts")
@@ -44,6 +46,8 @@ def read_descriptions(data: Raw, types: Collection[str]) -> dict[str, Descriptio
     """
     if not len(data):
         return {}
+    if len(data) > MAX_ALL_BYTES:
+        raise BadArguments(f"describe: has {len(data)} bytes; at most {MAX_ALL_BYTES} are allowed")
     try:
         found = _by_type.decode(data) or {}
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bester.errors import BesterError, HandlerFailed
-from bester.protocol.answers import COMMANDS, check_status, commands_of
+from bester.protocol.answers import COMMANDS, check_status, commands_of, verdict_command
 from bester.protocol.messages import NOTHING, NULL, Command, HandlerMessage
 
 Outcome = dict[str, Any]
@@ -59,6 +59,18 @@ def _command(command: Command, message: HandlerMessage, type: str) -> dict[str, 
     if command.transient:
         members["transient"] = True
     return members
+
+
+def verdict_of(message: HandlerMessage) -> Outcome:
+    """Returns the outcome of a guard's answer."""
+    try:
+        check_status(message.header)
+        command = verdict_command(message)
+    except BesterError as error:
+        return failed(error)
+    if command is None:
+        return {"commands": []}
+    return {"commands": [{"type": command.type} | ({"data": command.data} if command.type == "hold" else {})]}
 
 
 def failed(error: BesterError) -> Outcome:

@@ -17,7 +17,7 @@ from bester.core.effects import HoldBack
 from bester.core.endpoint import Consented, Peer
 from bester.core.metrics import Drop
 from bester.core.session import Session
-from bester.errors import BesterError, Internal, Rejected, UnknownAccount
+from bester.errors import BadArguments, BesterError, Internal, Rejected, UnknownAccount
 from bester.protocol.frames import decode_id, encode_text
 from bester.protocol.framing import PREFIX
 from bester.protocol.reports import ReportError, decode_written
@@ -32,6 +32,8 @@ log = logging.getLogger("bester.held")
 
 TOTAL = 100_000
 """How many messages are held in all."""
+MAX_TRUSTED = 1000
+"""How many senders an account, or the operators, may trust."""
 PAGE = 64
 """How many released messages are in memory at a time."""
 RETRY_S = 5.0
@@ -166,7 +168,15 @@ class HeldMessages:
         return count
 
     async def release_sender(self, holder: str, sender: str, *, always: bool) -> int:
-        """Lets all messages of a sender for a holder go to their handlers, and ``always`` those that will come."""
+        """Lets all messages of a sender for a holder go to their handlers, and ``always`` those that will come.
+
+        Raises:
+            BadArguments: the holder trusts too many already.
+        """
+        if always and sender not in (trusted := await self.store.trusted(holder)) and len(trusted) >= MAX_TRUSTED:
+            raise BadArguments(
+                f"at most {MAX_TRUSTED} senders may be trusted; refuse with a sender ends the trust in it"
+            )
         count = await self.store.release_sender(holder, sender, always=always, now=self.runtime.steady.now())
         hit("held.released")
         self.handle_soon()

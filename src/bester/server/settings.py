@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import replace
+from pathlib import Path
 
 from bester.config import Config, HandlerConfig, ListenerConfig
 from bester.config.handlers import CommandName
@@ -135,6 +136,17 @@ def make_handler_listener(config: Config, shared: bool = False) -> TlsListener |
     made = _tls_listener(configured, context)
     made.shared = shared
     return made
+
+
+def handler_authorities(config: Config) -> bytes:
+    """Returns the file of ``handlers.tls.clientAuthority`` as it is now; empty if there is none."""
+    tls = config.handlers.tls
+    if tls is None or tls.client_authority is None:
+        return b""
+    try:
+        return Path(tls.client_authority).read_bytes()
+    except OSError:
+        return b""
 
 
 def handler_context(config: Config) -> ssl.SSLContext | None:

@@ -116,4 +116,4 @@ class HeldStore(Protocol):
         """Removes up to ``limit`` messages that have been held since before a time; returns how many."""
 
     async def clear_held(self, holder: str) -> int:
-        """Removes all that is held for an account and its trust; returns how many messages."""
+        """Removes all that is held for an account, its trust, and the trust in it; returns how many messages."""

@@ -100,7 +100,7 @@ class SqliteHeld(SqliteStore):
 
     async def clear_held(self, holder: str) -> int:
         def work(connection: sqlite3.Connection) -> int:
-            connection.execute("DELETE FROM trust WHERE holder = ?", (holder,))
+            connection.execute("DELETE FROM trust WHERE holder = ? OR sender = ?", (holder, f"user:{holder}"))
             return connection.execute("DELETE FROM held WHERE holder = ?", (holder,)).rowcount
 
         return await self.database.write(work)

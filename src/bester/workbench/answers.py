@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from bester.errors import BadResponse, HandlerFailed, Malformed, NotAllowed
-from bester.protocol.answers import check_status, commands_of
+from bester.protocol.answers import check_status, commands_of, verdict_command
 from bester.protocol.messages import NOTHING, BadAnswer, HandlerMessage, decode_classic, decode_handler_message
 from bester.protocol.refusals import fault_of
 from bester.protocol.values import decode_text
@@ -42,8 +42,8 @@ class Answer:
         return b"null" if self.message.data is NOTHING else bytes(self.message.data)
 
 
-def judge(message: HandlerMessage) -> Answer:
-    """Returns an answer if its status and commands conform to section 3.
+def judge(message: HandlerMessage, *, guards: bool = False) -> Answer:
+    """Returns an answer if its status and commands conform to section 3; ``guards``: if it is a guard's verdict.
 
     Raises:
         Failed: the status or the commands do not conform to section 3.
@@ -59,7 +59,10 @@ def judge(message: HandlerMessage) -> Answer:
             raise Failed(f"header.error does not have the form of section 3.2, and is ignored: {fault}") from refusal
         return Answer(message, good=False, why=refusal.explained if header.error else "")
     try:
-        commands_of(message)
+        if guards:
+            verdict_command(message)
+        else:
+            commands_of(message)
     except (BadResponse, NotAllowed) as error:
         raise Failed(f"the answer has status 0, but the server refuses it: {error.code}: {error.message}") from error
     return Answer(message, good=True)

@@ -185,15 +185,18 @@ class AttachedBench(Bench):
         """Asks as :meth:`Bench.ask` does, with a given id, additional header members or another client id."""
         connection = await self.attached()
         chosen = self.new_id() if id is None else id
-        return await self.ask_frame(connection, chosen, request(chosen, self.type, data, header, client_id), piece)
+        whole = request(chosen, self.type, data, header, client_id)
+        return await self.ask_frame(connection, chosen, whole, piece, guards=bool(header and "guards" in header))
 
-    async def ask_frame(self, connection: Connection, id: str, whole: bytes, piece: int = 0) -> Answer:
-        """Sends a whole request, and returns the answer to this id.
+    async def ask_frame(
+        self, connection: Connection, id: str, whole: bytes, piece: int = 0, *, guards: bool = False
+    ) -> Answer:
+        """Sends a whole request, which may ask a guard, and returns the answer to this id.
 
         Raises:
             Failed: see :meth:`Bench.ask`.
         """
-        future = connection.expect(id)
+        future = connection.expect(id, guards=guards)
         await connection.write(whole, piece)
         return await connection.answer_to(future)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bester.protocol.frames import encode_text
 from bester.protocol.messages import HandlerMessage
-from bester.protocol.outcomes import Outcome, outcome_of
+from bester.protocol.outcomes import Outcome, outcome_of, verdict_of
 from bester.protocol.values import decode_data
 from bester.workbench.attached import AttachedBench
 from bester.workbench.bench import Bench
@@ -111,7 +111,7 @@ class Candidate:
             code = "handlerTimeout" if isinstance(failure, Late) else "badResponse"
             told = await bench.explained(failure)
             return {"failed": {"code": "handlerUnavailable" if isinstance(failure, Gone) else code, "message": told}}
-        return _outcome(answer.message, self.type)
+        return _outcome(answer.message, self.type, guards=request.guards is not None)
 
     def how_it_ended(self) -> str:
         """Returns how its process ended, in words; ``""`` while it runs."""
@@ -143,9 +143,10 @@ class Candidate:
             self._folder.cleanup()
 
 
-def _outcome(message: HandlerMessage, type: str) -> Outcome:
+def _outcome(message: HandlerMessage, type: str, *, guards: bool) -> Outcome:
+    outcome = verdict_of(message) if guards else outcome_of(message, type)
     try:
-        plain: Outcome = decode_data(encode_text(outcome_of(message, type)))
+        plain: Outcome = decode_data(encode_text(outcome))
     except ValueError as error:  # a number that Python cannot hold
         return {"failed": {"code": "badResponse", "message": str(error)}}
     return plain

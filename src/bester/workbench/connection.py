@@ -84,12 +84,14 @@ class Connection:
         self.pending: dict[str, asyncio.Future[Answer]] = {}
         self._reader = reader
         self._answered: set[str] = set()
+        self._verdicts: set[str] = set()
+        """The ids of requests whose answers are verdicts."""
         self._detach_id = ""
 
     # -- to the handler -------------------------------------------------------------------------------------------
 
-    def expect(self, id: str) -> asyncio.Future[Answer]:
-        """Returns the future of the answer to a request that is about to be sent.
+    def expect(self, id: str, *, guards: bool = False) -> asyncio.Future[Answer]:
+        """Returns the future of the answer to a request that is about to be sent, and perhaps asks a guard.
 
         Raises:
             Failed: the connection is lost.
@@ -99,6 +101,8 @@ class Connection:
         self._answered.discard(id)
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self.pending[id] = future
+        if guards:
+            self._verdicts.add(id)
         return future
 
     async def write(self, data: bytes, piece: int = 0) -> None:
@@ -184,7 +188,8 @@ class Connection:
             self._send(frames.good_report(frames.encode_text(message.header.id or "")))
         else:
             try:
-                self._answer(message.header.id or "", judge(message))
+                id = message.header.id or ""
+                self._answer(id, judge(message, guards=id in self._verdicts))
             except Failed as failure:
                 self._answer(message.header.id or "", failure)
 

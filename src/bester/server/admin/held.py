@@ -11,6 +11,7 @@ from bester.store.held import OPERATORS, Held
 
 MAX_LISTED = 100
 MAX_IDS = 1000
+MAX_SERVER = 253
 MAX_SHOWN = 2048
 """The most bytes of a message's data that are shown."""
 _MAX_POSITION = 2**63 - 1
@@ -44,7 +45,7 @@ async def release(
     """Lets messages go to their handlers: by their ids, or all of a sender, which may be trusted from then on.
 
     Raises:
-        BadArguments: not exactly one of ids, user and server is given, or always with ids.
+        BadArguments: not exactly one of ids, user and server is given, or always with ids; or too many are trusted.
     """
     sender = _chosen(ids, user, server)
     if sender is not None:
@@ -77,7 +78,11 @@ def _chosen(ids: list[int] | None, user: str | None, server: str | None) -> str 
             return f"user:{username(user)}"
         except InvalidName as error:
             raise BadArguments(f"user: {error.message}") from error
-    return f"server:{server.lower().rstrip('.')}" if server is not None else None
+    if server is None:
+        return None
+    if not 0 < len(server) <= MAX_SERVER or not server.isprintable():
+        raise BadArguments(f"server: a name of 1 to {MAX_SERVER} printable characters is needed")
+    return f"server:{server.lower().rstrip('.')}"
 
 
 def _row(services: AdminServices, one: Held) -> dict[str, Any]:

@@ -49,7 +49,8 @@ class RemoteHandlers:
         """Asks another node."""
         self.count += 1
         self._asked[effect.number] = effect.handler
-        note = Ask(effect.type, len(effect.head), effect.dry, effect.order, effect.epoch, effect.parts, effect.guards)
+        dry, order, epoch, parts = effect.dry, effect.order, effect.epoch, effect.parts
+        note = Ask(effect.type, len(effect.head), dry, order, epoch, parts, effect.guards, effect.sent_on)
         self._batcher.to_node(effect.handler.node, Kind.ASK, effect.number, note, effect.head, effect.data)
 
     def tell_handler(self, effect: TellHandler) -> None:
@@ -164,6 +165,7 @@ class RemoteHandlers:
             data,
             dry=ask.dry,
             guards=ask.guards,
+            sent_on=ask.sent_on,
             order=ask.order,
             epoch=ask.epoch,
             parts=ask.parts,

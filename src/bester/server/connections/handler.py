@@ -94,7 +94,7 @@ class HandlerConnection(Connection):
             self.end(frames.report(id, error))
             return
         self.handler = handler
-        self.descriptions.attached(handler, described)
+        self.descriptions.attached(handler, described, len(data.describe))
         if not handler.listed:
             handler.listed = True
             self.exchange.batch.dirty.append(handler)

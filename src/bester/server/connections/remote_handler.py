@@ -25,7 +25,7 @@ from bester.server.connections.authentication import prove_handler
 from bester.server.connections.connection import SHARE_FRAMES, Stop
 from bester.server.connections.handler import MAX_NAME, HandlerConnection
 from bester.server.connections.services import Services
-from bester.server.settings import remote_types
+from bester.server.settings import handler_authorities, remote_types
 
 log = logging.getLogger("bester.handler")
 
@@ -65,6 +65,8 @@ class RemoteHandlerConnection(HandlerConnection):
         self.services = door.services
         self.proven = ""
         """The name of the account or of the certificate that the handler has proved."""
+        self._authorities = b""
+        """Those of the certificate that proved the name; empty if an account did."""
         self._door = door
         self._at_most = 1
         self.receive = self._first
@@ -95,6 +97,7 @@ class RemoteHandlerConnection(HandlerConnection):
             return
         name = certified_name(self.transport.get_extra_info("ssl_object"))
         if name:
+            self._authorities = handler_authorities(self.runtime.config)
             self.admit(name, body)
         else:
             self.refuse(AuthenticationRequired(), body)
@@ -142,6 +145,9 @@ class RemoteHandlerConnection(HandlerConnection):
     def judge(self) -> None:
         handler = self.handler
         if handler is None:
+            return
+        if self._authorities and handler_authorities(self.runtime.config) != self._authorities:
+            self.fail(SessionEnded("the authorities of handlers.tls.clientAuthority have changed"))
             return
         try:
             self.check_types([route.name for route in handler.types])

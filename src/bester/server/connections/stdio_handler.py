@@ -17,7 +17,7 @@ from bester.core.routing import AttachedHandler
 from bester.errors import BadResponse, BesterError, Fatal, Malformed
 from bester.printable import one_line
 from bester.protocol import frames
-from bester.protocol.messages import BadAnswer, attach_data, decode_attach
+from bester.protocol.messages import BadAnswer, HandlerMessage, attach_data, decode_attach
 from bester.protocol.stdio import LineFramer, as_lines, read_answer
 from bester.server.connections.handler import HandlerConnection, grant
 from bester.server.connections.services import Services
@@ -103,7 +103,7 @@ class StdioConnection(HandlerConnection):
             log.warning("type %s: its handler's attach message is wrong: %s", ascii(self._config.type), error.inside)
             self.exchange.batch.write(handler, frames.report(id, error))
             return
-        self.descriptions.attached(handler, described)
+        self.descriptions.attached(handler, described, len(data.describe))
         self.exchange.batch.write(handler, frames.good_report(id))
 
     def _answered(self, body: bytes) -> None:
@@ -131,7 +131,7 @@ class StdioConnection(HandlerConnection):
         if header.message_type != "push" and header.id is None:
             header.id = next(iter(self._asked), None)
         exchange.answer(handler, message)
-        if header.id is not None and header.id not in handler.outstanding:
+        if header.id is not None and header.id not in handler.outstanding and not _is_part(handler, message):
             self._asked.pop(header.id, None)
 
     def _refuse(self, handler: AttachedHandler, id: str, why: str) -> None:
@@ -155,6 +155,11 @@ class StdioConnection(HandlerConnection):
     def leave(self) -> None:
         super().leave()
         self._gone()
+
+
+def _is_part(handler: AttachedHandler, message: HandlerMessage) -> bool:
+    """Whether more of the answer follows, even if it comes too late."""
+    return handler.parts and message.header.more is True and message.header.status in ("0", 0)
 
 
 def _shown(body: bytes) -> str:

@@ -7,17 +7,25 @@ judges the messages at the type's gate (:mod:`bester.core.gate`).
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from msgspec import Raw
 
+from bester.accepting import LogThrottle
 from bester.core.routing import AttachedHandler
-from bester.errors import BadArguments
+from bester.errors import BadArguments, BadPayload
 from bester.protocol.descriptions import SCHEMAS, Description, place, read_descriptions
+from bester.protocol.messages import Data
 from bester.server.handlers.schemas import BadSchema, Validator, can_validate
 from bester.server.runtime import Runtime
 
 log = logging.getLogger("bester.handler")
+
+MAX_KEPT_BYTES = 16 * 1024 * 1024
+"""How much the descriptions of all handlers have, as they came; in memory they take several times as much."""
+SLOW_S = 0.25
+"""A look at a message that takes longer is told: the server does nothing else meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +45,9 @@ class Descriptions:
         self._runtime = runtime
         self._by_type: dict[str, list[Described]] = {}
         """By type, the newest last; no list is empty."""
+        self._sizes: dict[AttachedHandler, int] = {}
+        """How many bytes the descriptions of each handler had."""
+        self._slow = LogThrottle()
         self._used: dict[str, Validator] = {}
         """By type, the validators at the gates."""
 
@@ -59,6 +70,9 @@ class Descriptions:
         Raises:
             BadArguments: it does not have the form of section 6.9, or one of its schemas is none.
         """
+        if sum(self._sizes.values()) + len(data) > MAX_KEPT_BYTES:
+            log.warning("a handler's descriptions are left out: those of all have more than %d bytes", MAX_KEPT_BYTES)
+            return {}
         looks = can_validate()
         found: dict[str, tuple[Description, Validator | None]] = {}
         for type, description in read_descriptions(data, types).items():
@@ -73,8 +87,12 @@ class Descriptions:
             found[type] = (description, validators.get("request"))
         return found
 
-    def attached(self, handler: AttachedHandler, found: dict[str, tuple[Description, Validator | None]]) -> None:
-        """Takes the descriptions of a handler that has attached, until :meth:`gone`."""
+    def attached(
+        self, handler: AttachedHandler, found: dict[str, tuple[Description, Validator | None]], size: int
+    ) -> None:
+        """Takes the descriptions of a handler that has attached, which had so many bytes, until :meth:`gone`."""
+        if found:
+            self._sizes[handler] = size
         for type, (description, validator) in found.items():
             self._by_type.setdefault(type, []).append(Described(handler, description, validator))
             self._switch(type)
@@ -89,6 +107,7 @@ class Descriptions:
 
     def gone(self, handler: AttachedHandler) -> None:
         """Forgets a handler's descriptions, if there are any."""
+        self._sizes.pop(handler, None)
         for route in handler.types:
             known = self._by_type.get(route.name)
             if known is None:
@@ -118,4 +137,24 @@ class Descriptions:
             del self._used[type]
         else:
             self._used[type] = validator
-        self._runtime.exchange.gates.validate(type, validator)
+        self._runtime.exchange.gates.validate(type, self._timed(type, validator) if validator is not None else None)
+
+    def _timed(self, type: str, validator: Validator) -> Callable[[Data], BadPayload | None]:
+        """Returns what also tells when a look takes long, as with a costly schema or a large message."""
+
+        def look(data: Data) -> BadPayload | None:
+            began = self._runtime.clock()
+            error = validator(data)
+            took_s = self._runtime.clock() - began
+            if took_s > SLOW_S and (count := self._slow.due()):
+                log.warning(
+                    "type %s: to validate a message of %d bytes took %.2f s, in which the server did nothing else: "
+                    "make its schema simpler, or leave out validate (%d since the last line)",
+                    ascii(type),
+                    len(data),
+                    took_s,
+                    count,
+                )
+            return error
+
+        return look

@@ -36,6 +36,8 @@ STARTING_S = 5.0
 """How long a message waits for the socket of a handler that has just been started."""
 STOP_S = 3.0
 """How long a handler may take to end after SIGTERM."""
+GRACE_S = 1.0
+"""How long beyond their time limit requests may be outstanding, since that is looked at a few times a second."""
 ENDING_S = 1.0
 """How long a handler may take to end by itself when its input has ended."""
 MAX_LINE = 4096
@@ -131,8 +133,18 @@ class Supervisor:
         return {"attached": len(attached), "process": type in self._processes, "outstanding": outstanding}
 
     async def _finish_draining(self, type: str, kind: TypeRoute, attached: list[AttachedHandler]) -> None:
-        # Each request has its time limit, so this ends by itself.
-        await self.runtime.until(lambda: not kind.active and not any(handler.outstanding for handler in attached))
+        def is_done() -> bool:
+            return not kind.active and not any(handler.outstanding for handler in attached)
+
+        # Each request has its time limit, so this ends by itself. Answers in parts alone may take longer.
+        timeout_s = kind.rules.timeout_s + GRACE_S
+        await self.runtime.until(is_done, timeout_s)
+        if not is_done():
+            streams = self.runtime.turn().streams
+            for handler in attached:
+                for id, request in handler.outstanding.items():
+                    streams.give_up(handler, request, id)
+            await self.runtime.until(is_done, timeout_s)
         for handler in attached:
             if not handler.closed:
                 handler.writer.end()

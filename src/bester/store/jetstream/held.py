@@ -159,6 +159,7 @@ class JetStreamHeld:
 
     async def clear_held(self, holder: str) -> int:
         await self.trust.purge(self._trust_subject(holder, None))
+        await self.trust.purge(self._names.subject("trust", "*", _digest(f"user:{holder}")))
         return sum([await self.held.purge(self._held_subjects(place, holder)) for place in ("kept", "free")])
 
     async def _list_held(self, subject: str, after: int, limit: int) -> builtins.list[Held]:
