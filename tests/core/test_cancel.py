@@ -59,6 +59,7 @@ def test_a_handler_is_told_and_says_how_it_ended(world: World, work: AttachedHan
         >> Cancels(t, "1", "2", "3")
     )
     assert world.at_rest(t)
+    assert not world.exchange.dispatcher.types["work"].metrics.failed, "which is no fault of the handler"
 
 
 def test_a_malformed_answer_is_no_cancelled_one(world: World, work: AttachedHandler, t: Session) -> None:

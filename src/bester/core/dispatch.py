@@ -20,7 +20,7 @@ from bester.core.rules import OTHERS, TypeRules
 from bester.core.streams import Streams
 from bester.core.traces import Traces
 from bester.core.trail import Trail
-from bester.errors import BadResponse, BesterError, HandlerTimeout, HandlerUnavailable, NoHandler, NotAllowed
+from bester.errors import BadResponse, BesterError, Cancelled, HandlerTimeout, HandlerUnavailable, NoHandler, NotAllowed
 from bester.protocol import frames
 from bester.protocol.messages import NULL
 from bester.protocol.names import RESERVED_TYPES
@@ -402,8 +402,9 @@ class Dispatcher:
             self.streams.answered(request)
         if request.step is not None:
             request.step.end(self.batch.now, error.code)
-        route.metrics.failed += 1
-        route.last_error = f"{error.code}: {error.explained}"
+        if not isinstance(error, Cancelled):  # which is no fault of the handler
+            route.metrics.failed += 1
+            route.last_error = f"{error.code}: {error.explained}"
         if request.unanswered(error):
             return
         if isinstance(error, BadResponse):
