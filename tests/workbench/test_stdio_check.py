@@ -32,7 +32,7 @@ FAULTS = {
     "another id": (
         'while read -r line; do echo \'{"header":{"id":"x","status":"0","command":{"type":"done"}}}\'; done',
         "answer",
-        "an answer to nothing that it was asked",
+        "which no request on this connection has",
     ),
     "silent": ("while read -r line; do :; done", "answer", "no answer within"),
     "one message": (GOOD.replace("done\n", "exit 4; done\n"), "answer", "ended with 4"),
