@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from bester.installation import how_to_add
 from bester.protocol.values import decode_text, encode_data
 from bester.schemas.validator import can_validate
 from bester.workbench.attached import AttachedBench
@@ -15,7 +16,6 @@ from bester.workbench.transcript import shown
 
 _WRONG: tuple[Any, ...] = (None, True, -1.5, "x", [], {})
 _MOST_ASKED = 24
-_NO_LIBRARY = "needs the extra schema: pip install 'bester[schema]'"
 
 
 async def _here(bench: Bench) -> AttachedBench:
@@ -32,7 +32,7 @@ async def describe(bench: Bench) -> None:
     here = await _here(bench)
     here.described.check()
     if not can_validate():
-        bench.note = f"its schemas were not looked at, which {_NO_LIBRARY}"
+        bench.note = f"its schemas were not looked at: that needs jsonschema-rs, as added by: {how_to_add('schema')}"
 
 
 @check("samples", "6.9", "Samples fit the schema request; the first is answered with status 0, and the replies fit.")
@@ -58,7 +58,8 @@ async def unfitting(bench: Bench) -> None:
     described = here.described
     if not described.knows("request"):
         has = described.description is not None and described.description.request is not None
-        raise Skipped(f"this check {_NO_LIBRARY}" if has else f"it gives no schema of requests of {here.type}")
+        needed = f"this needs jsonschema-rs, as added by: {how_to_add('schema')}"
+        raise Skipped(needed if has else f"it gives no schema of requests of {here.type}")
     wrong = [data for data in _candidates(described.samples) if described.refusal("request", data)]
     if not wrong:
         raise Skipped("its schema of requests accepts all that was tried")
