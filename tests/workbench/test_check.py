@@ -82,7 +82,7 @@ FAULTS: list[tuple[Any, Form, str, str, str]] = [
     (PARTS, Form.ATTACHED, "replies-in-words", "samples", "a reply does not fit the schema answer or parts"),
     (PARTS, Form.ATTACHED, "trusts-the-schema", "unfitting", "ended with 1"),
     (PARTS, Form.ATTACHED, "parts-for-all", "answer", "its request has no header.parts"),
-    (PARTS, Form.ATTACHED, "counts-no-credit", "parts", "came after 1 others, but 0 more are granted"),
+    (PARTS, Form.ATTACHED, "counts-no-credit", "parts", "still granted: 0, already used: 1"),
     (PARTS, Form.ATTACHED, "ignores-more", "parts", "neither a part nor the last answer came"),
     (PARTS, Form.ATTACHED, "sends-no-last", "parts", "neither a part nor the last answer came"),
     (PARTS, Form.ATTACHED, "parts-in-words", "parts", "a reply does not fit the schema parts"),

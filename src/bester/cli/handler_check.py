@@ -45,7 +45,10 @@ def check(
     sample: Annotated[
         str | None,
         typer.Option(
-            "--sample", metavar="FILE|JSON", help="Data that the handler answers with status 0.", show_default=False
+            "--sample",
+            metavar="FILE|JSON",
+            help="Data that the handler answers with status 0. Default: the first sample of its description.",
+            show_default=False,
         ),
     ] = None,
     echo: Annotated[bool, typer.Option("--echo", help="The handler returns its data: compare them.")] = False,

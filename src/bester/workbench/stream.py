@@ -35,8 +35,10 @@ class Stream:
         """
         replies = answer.replies()
         if len(replies) > self.credit:
-            granted = f"{self.credit} more {'is' if self.credit == 1 else 'are'} granted"
-            raise Failed(f"a part with a reply came after {len(self.replies)} others, but {granted}")
+            raise Failed(
+                f"a part came with a reply that was not granted: replies in it: {len(replies)}, still granted: "
+                f"{self.credit}, already used: {len(self.replies)}"
+            )
         self.credit -= len(replies)
         self.replies += replies
         self._came.set()
