@@ -229,10 +229,10 @@ class Connection:
     def _judge(self, id: str, message: HandlerMessage) -> None:
         try:
             answer = judge(message, guards=id in self._verdicts)
-            if not answer.good or message.header.more is not True or "parts" not in self.features:
+            # A server looks at more in no other case.
+            part = answer.good and message.header.more is True and "parts" in self.features
+            if not part or id not in self.pending:
                 self._answer(id, answer)
-            elif id not in self.pending:
-                self._answer(id, answer)  # which it may not
             elif id in self.streams:
                 self.streams[id].part(answer)
             else:
