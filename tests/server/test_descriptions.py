@@ -74,7 +74,7 @@ async def test_descriptions_that_are_refused(case: str) -> None:
 
 
 async def test_without_the_extra_only_the_form_is_looked_at(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("bester.server.handlers.schemas.find_spec", lambda name: None)
+    monkeypatch.setattr("bester.schemas.validator.find_spec", lambda name: None)
     monkeypatch.setattr("bester.config.checks.find_spec", lambda name: None)
     async with stage() as play:
         await attach(play, "order", request={"type": "objec"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,7 @@ FAULTS = {
     "another id": (
         'while read -r line; do echo \'{"header":{"id":"x","status":"0","command":{"type":"done"}}}\'; done',
         "answer",
-        "an answer to nothing that it was asked",
+        "which no request on this connection has",
     ),
     "silent": ("while read -r line; do :; done", "answer", "no answer within"),
     "one message": (GOOD.replace("done\n", "exit 4; done\n"), "answer", "ended with 4"),
@@ -53,6 +54,58 @@ def checked(tmp_path: Path, program: str, timeout_s: float) -> list[Result]:
 
 def test_a_good_one_passes(tmp_path: Path) -> None:
     assert [one.outcome for one in checked(tmp_path, GOOD, 20)] == [Outcome.OK] * 5
+
+
+LIBRARY = """\
+from collections.abc import AsyncIterator
+from bester import Handler
+handler = Handler()
+
+@handler.on("check", samples=[3])
+async def count(to: int) -> AsyncIterator[int]:
+    for number in range(to):
+        yield number
+
+handler.run()
+"""
+
+
+def test_one_on_the_library_that_answers_in_parts_passes(tmp_path: Path) -> None:
+    path = tmp_path / "handler.py"
+    path.write_text(LIBRARY)
+    target = Target((sys.executable, str(path)))
+    results = asyncio.run(run(target, Form.STDIO, Options(timeout_s=20), CHECKS[Form.STDIO], lambda _: None))
+    assert {one.check.id: one.detail for one in results if one.outcome is Outcome.FAIL} == {}
+    assert {one.check.id for one in results if one.outcome is Outcome.SKIP} == {"numbers", "opaque"}
+
+
+ATTACHING = """\
+import json, sys
+data = {"types": ["check"], "describe": {"check": {"request": {"type": "integer"}, "samples": [SAMPLE]}}}
+hello = {"header": {"scope": "handler", "features": ["parts"]}, "payload": {"type": "attach", "id": "a", "data": data}}
+print(json.dumps(hello), flush=True)
+for line in sys.stdin:
+    header = json.loads(line)["header"]
+    if header["messageType"] == "request":
+        answer = {"status": "0", "command": {"type": "reply"}}
+        for _ in range(3 if "parts" in header else 0):
+            print(json.dumps({"header": answer | {"more": True}}), flush=True)
+        print(json.dumps({"header": answer}), flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("sample", "check", "told"),
+    [('"x"', "samples", "samples[0] does not fit"), ("1", "parts", "still granted: 0, already used: 1")],
+)
+def test_a_fault_in_what_it_attaches_with_is_found(tmp_path: Path, sample: str, check: str, told: str) -> None:
+    path = tmp_path / "handler.py"
+    path.write_text(ATTACHING.replace("SAMPLE", sample))
+    chosen = [one for one in CHECKS[Form.STDIO] if one.id == check]
+    target = Target((sys.executable, "-S", str(path)))
+    [result] = asyncio.run(run(target, Form.STDIO, Options(timeout_s=5), chosen, lambda _: None))
+    assert result.outcome is Outcome.FAIL
+    assert told in result.detail
 
 
 @pytest.mark.parametrize("case", FAULTS)

@@ -45,7 +45,10 @@ def check(
     sample: Annotated[
         str | None,
         typer.Option(
-            "--sample", metavar="FILE|JSON", help="Data that the handler answers with status 0.", show_default=False
+            "--sample",
+            metavar="FILE|JSON",
+            help="Data that the handler answers with status 0. Default: the first sample of its description.",
+            show_default=False,
         ),
     ] = None,
     echo: Annotated[bool, typer.Option("--echo", help="The handler returns its data: compare them.")] = False,
@@ -72,7 +75,7 @@ def check(
 
     Exit status: 0 if all checks passed, 1 if any failed, 2 if they could not be run.
     """
-    from bester.workbench.contract import SAMPLE, Failed, Form, Options
+    from bester.workbench.contract import Failed, Form, Options
     from bester.workbench.report import as_json, as_junit
     from bester.workbench.runner import CHECKS, detect, run
 
@@ -92,8 +95,7 @@ def check(
         fail(f"--{form} needs the command that starts the handler, not a socket", USAGE)
     options = Options(
         type=type,
-        sample=_sample(sample) if sample is not None else SAMPLE,
-        understood=sample is not None,
+        sample=_sample(sample) if sample is not None else None,
         echo=echo,
         tls=tls,
         timeout_s=timeout,

@@ -41,7 +41,7 @@ def new(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Create a folder with a handler to start from. It answers each message with its own data, and has tests.
+    """Create a folder with a handler to start from. It answers each message, and has tests.
 
     Only the handler in Python needs this project's library; the others need only their language (and bash socat).
     """
@@ -59,19 +59,19 @@ def new(
     except OSError as error:
         fail(f"{error.filename or path}: {(error.strerror or str(error)).lower()}")
     run, test = _on_this_python(language.run), _on_this_python(language.test)
-    how = "--stdio " if language.form == "stdio" else ""
+    how = ("--stdio " if language.form == "stdio" else "") + ("--echo " if language.echoes else "")
     url = f"bester://t@127.0.0.1:{PORT}"
     steps = [
         (f"cd {shlex.quote(str(path))}", ""),
         (language.build, "builds it"),
         (test, "its own tests"),
         (
-            f"bester handler check {how}--echo {shlex.quote(run)}",
+            f"bester handler check {how}{shlex.quote(run)}",
             "the tests that every handler must pass",
         ),
         ("besterd server.conf", "a server, in a second terminal"),
         (run if language.form == "attached" else "", "the handler, in a third terminal"),
-        (f"BESTER_PASSWORD=secret bester ask {url} {name} '\"Hello\"'", ""),
+        (f"BESTER_PASSWORD=secret bester ask {url} {name} {shlex.quote(language.asks)}", ""),
     ]
     steps = [(command, what) for command, what in steps if command]
     missing = [program for program in language.needs if shutil.which(program) is None]

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from bester.errors import BadResponse, HandlerFailed, Malformed, NotAllowed
 from bester.protocol.answers import check_status, commands_of, verdict_command
-from bester.protocol.messages import NOTHING, BadAnswer, HandlerMessage, decode_classic, decode_handler_message
+from bester.protocol.messages import NOTHING, BadAnswer, Command, HandlerMessage, decode_classic, decode_handler_message
 from bester.protocol.refusals import fault_of
+from bester.protocol.stdio import read_answer
 from bester.protocol.values import decode_text
 from bester.workbench.contract import Failed
 from bester.workbench.transcript import shown
@@ -35,7 +36,15 @@ class Answer:
     def data(self) -> bytes:
         """Returns the data of the first command (docs/protocol.md, section 3.2)."""
         header = self.message.header
-        command = header.commands[0] if header.commands else header.command
+        return self._data(header.commands[0] if header.commands else header.command)
+
+    def replies(self) -> list[bytes]:
+        """Returns the data of each ``reply``."""
+        header = self.message.header
+        commands = header.commands if header.commands is not None else [header.command]
+        return [self._data(one) for one in commands if one is not None and one.type == "reply"]
+
+    def _data(self, command: Command | None) -> bytes:
         for payload in (command and command.payload, self.message.payload):
             if payload and payload.data is not NOTHING:
                 return bytes(payload.data)
@@ -91,6 +100,21 @@ def attached_message(body: bytes) -> HandlerMessage | str:
         return decode_handler_message(body)
     except Malformed as error:
         raise Failed(f"a frame is not a message of section 6: {error.message}") from error
+
+
+def printed_message(body: bytes) -> HandlerMessage | str:
+    """Decodes a line that a handler printed, as :func:`attached_message` does; an answer need have no id.
+
+    Raises:
+        BadAnswer: the line answers a request, and is malformed; the error's id is empty if it has none.
+        Failed: the line is not JSON.
+    """
+    try:
+        return read_answer(body)
+    except Malformed as error:
+        raise Failed(
+            f"it printed a line that is no answer ({error.message}); such lines belong on standard error"
+        ) from error
 
 
 # -- the returned data --------------------------------------------------------------------------------------------

@@ -24,7 +24,9 @@ from bester.workbench.answers import Answer
 from bester.workbench.bench import QUIET_S, Bench
 from bester.workbench.connection import READ_BYTES, Connection, request
 from bester.workbench.contract import TOKEN, USER, Failed, Form, Options
+from bester.workbench.described import Described
 from bester.workbench.process import Process
+from bester.workbench.stream import Stream
 
 _HOST = "127.0.0.1"
 AT_ONCE = 128
@@ -58,6 +60,7 @@ class AttachedBench(Bench):
         self._trouble = asyncio.Event()
         self._readers: set[asyncio.Task[None]] = set()
         self._connections: dict[Connection, None] = {}
+        self._described: tuple[AttachData, Described] | None = None
 
     async def open(self) -> None:
         await self.listen()
@@ -102,11 +105,15 @@ class AttachedBench(Bench):
             writer.transport.abort()
             return
         self.connected = True
-        connection = Connection(self, reader, writer)
+        self.take(Connection(self, reader, writer))
+
+    def take(self, connection: Connection) -> Connection:
+        """Reads what comes on a connection, until its end; returns the connection."""
         task = asyncio.create_task(connection.read())
         self._connections[connection] = None
         self._readers.add(task)
         task.add_done_callback(lambda _: self._gone(connection, task))
+        return connection
 
     def _gone(self, connection: Connection, task: asyncio.Task[None]) -> None:
         self._connections.pop(connection, None)
@@ -168,6 +175,23 @@ class AttachedBench(Bench):
     def at_once(self) -> int:
         return min(self.told.concurrency, AT_ONCE)
 
+    @property
+    def described(self) -> Described:
+        """What the handler says of its types."""
+        if self._described is None or self._described[0] is not self.told:
+            self._described = (self.told, Described(self.told, self.type))
+        return self._described[1]
+
+    @property
+    def sample(self) -> bytes:
+        if self.options.sample is None and self.connection is not None and self.described.samples:
+            return self.described.samples[0]
+        return super().sample
+
+    async def features(self) -> tuple[str, ...]:
+        """Returns the features that the handler has listed."""
+        return (await self.attached()).features
+
     def new_id(self) -> str:
         """Returns the id of the next request."""
         return str(self._next_id())
@@ -199,6 +223,13 @@ class AttachedBench(Bench):
         future = connection.expect(id, guards=guards)
         await connection.write(whole, piece)
         return await connection.answer_to(future)
+
+    async def ask_in_parts(self, data: bytes, parts: int) -> Stream:
+        """Sends a request whose answer may come in so many parts, and does not wait for it."""
+        connection = await self.attached()
+        stream = connection.expect_parts(self.new_id(), parts)
+        await connection.write(request(stream.id, self.type, data, {"parts": parts}))
+        return stream
 
     async def ask_all(self, many: Sequence[bytes], *, slowly: bool = False) -> list[Answer]:
         if not slowly:

@@ -12,7 +12,9 @@ from bester.workbench.bench import Bench
 from bester.workbench.check import check
 from bester.workbench.checks import COMMON
 from bester.workbench.connection import request
-from bester.workbench.contract import Failed, Form, Skipped
+from bester.workbench.contract import SAMPLE, Failed, Skipped
+from bester.workbench.described_checks import DESCRIBED
+from bester.workbench.parts_checks import PARTS
 
 AWAY_S = 0.3
 """How long the server is away."""
@@ -26,10 +28,7 @@ def _here(bench: Bench) -> AttachedBench:
 
 
 @check(
-    "attach",
-    "6.1",
-    "The handler connects to the socket in BESTER_HANDLERS, and its first frame names 1 to 256 types.",
-    form=Form.ATTACHED,
+    "attach", "6.1", "The handler connects to the socket in BESTER_HANDLERS, and its first frame names 1 to 256 types."
 )
 async def attach(bench: Bench) -> None:
     here = _here(bench)
@@ -39,42 +38,32 @@ async def attach(bench: Bench) -> None:
         here.note = f"it serves {', '.join(types)}; the checks use {here.type}: choose with --type"
 
 
-@check(
-    "answer",
-    "6.3",
-    "Each request is answered once, with its id, a status, and commands of section 3.3.",
-    form=Form.ATTACHED,
-)
+@check("answer", "6.3", "Each request is answered once, with its id, a status, and commands of section 3.3.")
 async def answer(bench: Bench) -> None:
-    if not (await bench.ask_sample()).good:
+    if not (await bench.ask_sample()).good and bench.sample == SAMPLE:
         bench.note = "it did not accept the sample, which it need not; give data that it accepts with --sample"
     await bench.quiet()
 
 
-@check("joined", "1.1", "Many frames may come in one read, and a part of the next one.", form=Form.ATTACHED)
+@check("joined", "1.1", "Many frames may come in one read, and a part of the next one.")
 async def joined(bench: Bench) -> None:
     here = _here(bench)
     connection = await here.attached()
     for _ in range(2):
         ids = [here.new_id() for _ in range(min(_JOINED, here.at_once))]
-        whole = b"".join(request(id, here.type, here.options.sample) for id in ids)
+        whole = b"".join(request(id, here.type, here.sample) for id in ids)
         futures = [connection.expect(id) for id in ids]
         await connection.write(whole[:-20])
         await asyncio.sleep(AWAY_S / 10)
         await connection.write(whole[-20:])
         for future in futures:
-            bench.compare(here.options.sample, await connection.answer_to(future))
+            bench.compare(here.sample, await connection.answer_to(future))
 
 
-@check(
-    "members",
-    "1.2",
-    "Unknown members are ignored, and the order of members and the white space do not matter.",
-    form=Form.ATTACHED,
-)
+@check("members", "1.2", "Unknown members are ignored, and the order of members and the white space do not matter.")
 async def members(bench: Bench) -> None:
     here = _here(bench)
-    sample = here.options.sample
+    sample = here.sample
     type = frames.encode_text(here.type)
     connection = await here.attached()
     for form in (
@@ -90,23 +79,15 @@ async def members(bench: Bench) -> None:
 
 
 @check(
-    "ids",
-    "6.2",
-    "The id is the server's, any string, and comes back as it was; the sender's own tag is another one.",
-    form=Form.ATTACHED,
+    "ids", "6.2", "The id is the server's, any string, and comes back as it was; the sender's own tag is another one."
 )
 async def ids(bench: Bench) -> None:
     here = _here(bench)
     for id in (*_IDS, *_IDS):  # each id again, after it has been answered
-        await here.ask(here.options.sample, id=id, client_id='the "sender\'s" tag \u00e9')
+        await here.ask(here.sample, id=id, client_id='the "sender\'s" tag \u00e9')
 
 
-@check(
-    "senders",
-    "6.2",
-    "header.from says who sent the message, even if that is a server or nobody.",
-    form=Form.ATTACHED,
-)
+@check("senders", "6.2", "header.from says who sent the message, even if that is a server or nobody.")
 async def senders(bench: Bench) -> None:
     here = _here(bench)
     for scope, server, verified in (
@@ -115,24 +96,24 @@ async def senders(bench: Bench) -> None:
         ("handler", "j.example", True),
     ):
         who = {"user": None, "server": server, "verified": verified}
-        await here.ask(here.options.sample, header={"scope": scope, "from": who, "hops": 1}, client_id="")
+        await here.ask(here.sample, header={"scope": scope, "from": who, "hops": 1}, client_id="")
 
 
-@check("dry-run", "7.2", "A handler that lists the feature dryRun answers dry runs too.", form=Form.ATTACHED)
+@check("dry-run", "7.2", "A handler that lists the feature dryRun answers dry runs too.")
 async def dry_run(bench: Bench) -> None:
     here = _here(bench)
     if "dryRun" not in here.hello.header.features:
         raise Skipped("it does not list the feature dryRun, so servers do not ask it")
-    await here.ask(here.options.sample, header={"dryRun": True})
+    await here.ask(here.sample, header={"dryRun": True})
 
 
-@check("fatal", "6.5", "After the server's last message the handler attaches again.", form=Form.ATTACHED)
+@check("fatal", "6.5", "After the server's last message the handler attaches again.")
 async def fatal(bench: Bench) -> None:
     await _here(bench).end_in_order()
     await bench.ask_sample()
 
 
-@check("restart", "6.5", "When the server was away, the handler attaches again once it is back.", form=Form.ATTACHED)
+@check("restart", "6.5", "When the server was away, the handler attaches again once it is back.")
 async def restart(bench: Bench) -> None:
     here = _here(bench)
     await here.stop_listening()
@@ -143,19 +124,14 @@ async def restart(bench: Bench) -> None:
     await bench.ask_sample()
 
 
-@check(
-    "detach",
-    "6.5",
-    "On SIGTERM the handler sends detach, answers the outstanding requests, and ends.",
-    form=Form.ATTACHED,
-)
+@check("detach", "6.5", "On SIGTERM the handler sends detach, answers the outstanding requests, and ends.")
 async def detach(bench: Bench) -> None:
     here = _here(bench)
     connection = await here.attached()
     connection.hold_detach = True
     assert here.process is not None
     here.stopping = True
-    sample = here.options.sample
+    sample = here.sample
     before = [here.new_id() for _ in range(min(3, here.at_once))]
     futures = [connection.expect(id) for id in before]
     await connection.write(b"".join(request(id, here.type, sample) for id in before))
@@ -185,5 +161,20 @@ async def detach(bench: Bench) -> None:
         ) from None
 
 
-ATTACHED = (attach, answer, *COMMON[:1], joined, members, ids, senders, *COMMON[1:], fatal, restart, dry_run, detach)
+ATTACHED = (
+    attach,
+    answer,
+    *DESCRIBED,
+    *COMMON[:1],
+    joined,
+    members,
+    ids,
+    senders,
+    *COMMON[1:],
+    *PARTS,
+    fatal,
+    restart,
+    dry_run,
+    detach,
+)
 """All checks of this form, in the order in which they are run."""

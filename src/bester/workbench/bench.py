@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bester.timeouts import within
 from bester.workbench.answers import Answer, same_value
-from bester.workbench.contract import Failed, Form, Gone, Options
+from bester.workbench.contract import SAMPLE, Failed, Form, Gone, Options
 from bester.workbench.process import Process
 from bester.workbench.transcript import Transcript
 
@@ -43,6 +43,11 @@ class Bench(abc.ABC):
         """A remark of the present check, besides its outcome."""
         self.stopping = False
         """Whether the handler was asked to end, so that its end is not a fault."""
+
+    @property
+    def sample(self) -> bytes:
+        """The data of a request, as JSON."""
+        return SAMPLE if self.options.sample is None else self.options.sample
 
     @abc.abstractmethod
     async def open(self) -> None:
@@ -112,10 +117,10 @@ class Bench(abc.ABC):
         Raises:
             Failed: see :meth:`ask`; or the handler does not accept the sample, and should.
         """
-        answer = await self.ask(self.options.sample if data is None else data, piece=piece)
-        if data is None and self.options.understood and not answer.good:
+        answer = await self.ask(self.sample if data is None else data, piece=piece)
+        if data is None and self.options.sample is not None and not answer.good:
             raise Failed(f"the sample was answered with {answer.refusal}")
-        self.compare(self.options.sample if data is None else data, answer)
+        self.compare(self.sample if data is None else data, answer)
         return answer
 
     def compare(self, sent: bytes, answer: Answer, comparison: Callable[[bytes, Answer], None] = same_value) -> None:

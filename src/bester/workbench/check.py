@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from bester.workbench.bench import Bench
-from bester.workbench.contract import Form
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,18 +21,17 @@ class Check:
     """The requirement of that section, in a sentence."""
     run: Callable[[Bench], Awaitable[None]]
     """Raises :class:`Failed` or :class:`Skipped`."""
-    forms: tuple[Form, ...] = (Form.ATTACHED, Form.CLASSIC)
     echo: bool = False
     """Whether the check applies only to handlers that return their data."""
 
 
 def check(
-    id: str, section: str, contract: str, *, form: Form | None = None, echo: bool = False
+    id: str, section: str, contract: str, *, echo: bool = False
 ) -> Callable[[Callable[[Bench], Awaitable[None]]], Check]:
-    """Makes the decorated coroutine function a check, of both forms unless a form is given."""
+    """Makes the decorated coroutine function a check."""
 
     def make(run: Callable[[Bench], Awaitable[None]]) -> Check:
-        return Check(id, section, contract, run, (form,) if form else (Form.ATTACHED, Form.CLASSIC), echo)
+        return Check(id, section, contract, run, echo)
 
     return make
 

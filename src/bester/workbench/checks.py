@@ -35,7 +35,7 @@ async def _all(bench: Bench, many: Sequence[bytes], *, compared: bool = True) ->
 
 @check("split", "1.1", "A reader must accept frames however the stream was cut: here at every byte.")
 async def split(bench: Bench) -> None:
-    await bench.ask_sample(piece=1 if len(bench.options.sample) <= _SPLIT_BYTES else 64)
+    await bench.ask_sample(piece=1 if len(bench.sample) <= _SPLIT_BYTES else 64)
     await bench.ask_sample(_TEXTS[0], piece=1)
 
 
@@ -80,7 +80,7 @@ async def opaque(bench: Bench) -> None:
 @check("many", "3.1, 6.3", "As many requests as the handler's concurrency are sent at once; each is answered once.")
 async def many(bench: Bench) -> None:
     count = bench.at_once
-    asked = [bench.options.sample] * count
+    asked = [bench.sample] * count
     if bench.options.echo:
         asked = [json.dumps({"number": number}).encode() for number in range(count)]
     for data, answer in zip(asked, await bench.ask_all(asked), strict=True):
@@ -97,7 +97,7 @@ async def slow_reader(bench: Bench) -> None:
 
 @check("cut-request", "3.5", "A connection may end in the middle of a request; the handler keeps serving.")
 async def cut_request(bench: Bench) -> None:
-    await bench.cut_request(bench.options.sample)
+    await bench.cut_request(bench.sample)
     await bench.serves_on()
 
 
@@ -106,7 +106,7 @@ async def cut_answer(bench: Bench) -> None:
     await bench.cut_answer(json.dumps({"text": "x" * 900_000}).encode(), begun=True)
     await bench.ask_sample()
     for _ in range(3):
-        await bench.cut_answer(bench.options.sample, begun=False)
+        await bench.cut_answer(bench.sample, begun=False)
         await bench.ask_sample()
     await bench.serves_on()
 

@@ -10,7 +10,7 @@ from bester.workbench.bench import Bench
 from bester.workbench.check import check
 from bester.workbench.checks import COMMON
 from bester.workbench.classic import ClassicBench
-from bester.workbench.contract import Failed, Form, Skipped
+from bester.workbench.contract import Failed, Skipped
 
 _MESSAGES = 48
 """How many connections are made to check whether the handler keeps any of them."""
@@ -25,7 +25,7 @@ def _here(bench: Bench) -> ClassicBench:
     return bench
 
 
-@check("listen", "3.1", "The handler listens on the socket in BESTER_SOCKET.", form=Form.CLASSIC)
+@check("listen", "3.1", "The handler listens on the socket in BESTER_SOCKET.")
 async def listen(bench: Bench) -> None:
     _, writer = await _here(bench).connect()
     writer.close()
@@ -35,19 +35,18 @@ async def listen(bench: Bench) -> None:
     "answer",
     "3.2",
     "The handler reads one frame and answers with one, without waiting for the end: a status, commands of section 3.3.",
-    form=Form.CLASSIC,
 )
 async def answer(bench: Bench) -> None:
-    sample = bench.options.sample
+    sample = bench.sample
     answer = await _here(bench).ask(sample, quiet=True)
     if not answer.good:
-        if bench.options.understood:
+        if bench.options.sample is not None:
             raise Failed(f"the sample was answered with {answer.refusal}")
         bench.note = "it did not accept the sample, which it need not; give data that it accepts with --sample"
     bench.compare(sample, answer)
 
 
-@check("probe", "10.1", "A server may connect and send nothing, to see whether a handler listens.", form=Form.CLASSIC)
+@check("probe", "10.1", "A server may connect and send nothing, to see whether a handler listens.")
 async def probe(bench: Bench) -> None:
     here = _here(bench)
     for _ in range(3):
@@ -57,16 +56,14 @@ async def probe(bench: Bench) -> None:
     await bench.serves_on()
 
 
-@check(
-    "let-go", "3.1", "The server closes after the answer; the handler keeps none of the connections.", form=Form.CLASSIC
-)
+@check("let-go", "3.1", "The server closes after the answer; the handler keeps none of the connections.")
 async def let_go(bench: Bench) -> None:
     here = _here(bench)
-    await here.ask(here.options.sample)  # after this the handler certainly listens
+    await here.ask(here.sample)  # after this the handler certainly listens
     pid = here.pid()
     before = _descriptors(pid)
     for _ in range(_MESSAGES // here.at_once):
-        await here.ask_all([here.options.sample] * here.at_once)
+        await here.ask_all([here.sample] * here.at_once)
     deadline = asyncio.get_running_loop().time() + here.options.timeout_s
     while (kept := _descriptors(pid) - before) > _SPARE:
         if asyncio.get_running_loop().time() > deadline:
@@ -81,7 +78,7 @@ def _descriptors(pid: int | None) -> int:
         raise Skipped("the handler's open descriptors cannot be counted here") from None
 
 
-@check("stop", "10.1", "A handler that a server started ends within 3 s after SIGTERM.", form=Form.CLASSIC)
+@check("stop", "10.1", "A handler that a server started ends within 3 s after SIGTERM.")
 async def stop(bench: Bench) -> None:
     process = bench.process
     if process is None:

@@ -10,11 +10,13 @@ from typing import Protocol
 from bester.errors import BesterError, Malformed
 from bester.protocol import frames
 from bester.protocol.framing import Framer, frame
-from bester.protocol.messages import AttachData, AttachMessage, BadAnswer, attach_data, decode_attach
+from bester.protocol.messages import AttachData, AttachMessage, BadAnswer, HandlerMessage, attach_data, decode_attach
 from bester.protocol.names import RESERVED_TYPES, type_name
+from bester.protocol.stdio import LineFramer, as_lines
 from bester.timeouts import within
-from bester.workbench.answers import Answer, attached_message, judge
+from bester.workbench.answers import Answer, attached_message, judge, printed_message
 from bester.workbench.contract import MAX_FRAME, TOKEN, USER, Failed, Gone, Late, Options
+from bester.workbench.stream import Stream
 from bester.workbench.transcript import Transcript
 
 READ_BYTES = 64 * 1024
@@ -69,9 +71,17 @@ class Owner(Protocol):
 
 
 class Connection:
-    """One connection of the handler; it is attached when :attr:`hello` is set."""
+    """One connection of the handler; it is attached when :attr:`hello` is set.
 
-    def __init__(self, bench: Owner, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    Args:
+        bench: the owner.
+        reader, writer: the handler's end.
+        lines: whether it is a program's input and output, in lines (section 6.11), which need not attach.
+    """
+
+    def __init__(
+        self, bench: Owner, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, lines: bool = False
+    ) -> None:
         self.bench = bench
         self.writer = writer
         self.hello: AttachMessage | None = None
@@ -82,6 +92,11 @@ class Connection:
         self.hold_detach = False
         """Whether a ``detach`` is reported only by :meth:`report_detach`, not at once."""
         self.pending: dict[str, asyncio.Future[Answer]] = {}
+        self.streams: dict[str, Stream] = {}
+        """The requests with ``parts``, by their ids."""
+        self._lines = lines
+        self.begun = False
+        """Whether a message has come."""
         self._reader = reader
         self._answered: set[str] = set()
         self._verdicts: set[str] = set()
@@ -105,10 +120,19 @@ class Connection:
             self._verdicts.add(id)
         return future
 
+    def expect_parts(self, id: str, parts: int) -> Stream:
+        """Returns what comes for a request with ``parts`` that is about to be sent.
+
+        Raises:
+            Failed: the connection is lost.
+        """
+        stream = self.streams[id] = Stream(id, parts, self.expect(id))
+        return stream
+
     async def write(self, data: bytes, piece: int = 0) -> None:
-        """Sends data; if the connection is lost, the callers that wait for answers learn it."""
+        """Sends frames, or a piece of one; if the connection is lost, the callers that wait for answers learn it."""
         with contextlib.suppress(OSError):
-            await self.bench.write(self.writer, data, piece)
+            await self.bench.write(self.writer, as_lines([data]) if self._lines else data, piece)
 
     async def answer_to(self, future: asyncio.Future[Answer]) -> Answer:
         """Returns an expected answer.
@@ -127,6 +151,11 @@ class Connection:
         """Reports the handler's ``detach`` good."""
         self._send(frames.good_report(frames.encode_text(self._detach_id)))
 
+    async def grant(self, stream: Stream, parts: int) -> None:
+        """Grants more parts."""
+        stream.credit += parts
+        await self.write(frames.more(stream.id, parts))
+
     async def end(self, last: bytes = b"") -> None:
         """Closes the connection, after a last frame if there is one."""
         if last:
@@ -136,6 +165,7 @@ class Connection:
         await self.lost.wait()
 
     def _send(self, data: bytes) -> None:
+        data = as_lines([data]) if self._lines else data
         self.bench.transcript.sent(data)
         self.writer.write(data)
 
@@ -143,7 +173,7 @@ class Connection:
 
     async def read(self) -> None:
         """Reads until the end of the connection."""
-        framer = Framer(MAX_FRAME)
+        framer = LineFramer(MAX_FRAME) if self._lines else Framer(MAX_FRAME)
         try:
             while True:
                 await self.bench.reading.wait()
@@ -151,17 +181,18 @@ class Connection:
                 if not data:
                     break
                 for body in framer.feed(data):
-                    self.bench.transcript.came(frame(body))
+                    self.bench.transcript.came(body + b"\n" if self._lines else frame(body))
                     self._received(body)
                 if framer.failure is not None:
                     self.bench.transcript.came(data)
-                    raise Failed(f"not a frame: {framer.failure.message}")
+                    raise Failed(f"not a {'line' if self._lines else 'frame'}: {framer.failure.message}")
                 if self.bench.slow:
                     await asyncio.sleep(0)
         except Failed as failure:
             self._fail(failure, wrong=True)
             with contextlib.suppress(OSError):
-                self.writer.write(frames.fatal(Malformed(str(failure))))
+                if not self._lines:
+                    self.writer.write(frames.fatal(Malformed(str(failure))))
         except OSError:
             pass
         finally:
@@ -170,13 +201,15 @@ class Connection:
             self._fail(Gone("the handler closed its connection and did not answer"))
 
     def _received(self, body: bytes) -> None:
-        if self.hello is None:
+        first, self.begun = not self.begun, True
+        if first and (not self._lines or _attaches(body)):
             self._attach(body)
             return
         try:
-            message = attached_message(body)
+            message = printed_message(body) if self._lines else attached_message(body)
         except BadAnswer as error:
-            self._answer(error.id, Failed(f"the answer does not have the form of section 3.2: {error.detail}"))
+            id = error.id or self._oldest()
+            self._answer(id, Failed(f"the answer does not have the form of section 3.2: {error.detail}"))
             return
         if isinstance(message, str):
             self._detach_id = message
@@ -187,11 +220,30 @@ class Connection:
             self.bench.pushed()
             self._send(frames.good_report(frames.encode_text(message.header.id or "")))
         else:
-            try:
-                id = message.header.id or ""
-                self._answer(id, judge(message, guards=id in self._verdicts))
-            except Failed as failure:
-                self._answer(message.header.id or "", failure)
+            self._judge(message.header.id or self._oldest(), message)
+
+    def _oldest(self) -> str:
+        """Returns the id of the request that an answer without an id answers."""
+        return next(iter(self.pending), "") if self._lines else ""
+
+    def _judge(self, id: str, message: HandlerMessage) -> None:
+        try:
+            answer = judge(message, guards=id in self._verdicts)
+            # A server looks at more in no other case.
+            part = answer.good and message.header.more is True and "parts" in self.features
+            if not part or id not in self.pending:
+                self._answer(id, answer)
+            elif id in self.streams:
+                self.streams[id].part(answer)
+            else:
+                raise Failed("the answer says more, but its request has no header.parts: it must be the only one")
+        except Failed as failure:
+            self._answer(id, failure)
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The features that the handler has listed."""
+        return self.hello.header.features if self.hello is not None else ()
 
     def _attach(self, body: bytes) -> None:
         try:
@@ -220,6 +272,9 @@ class Connection:
 
     def _answer(self, id: str, answer: Answer | Failed) -> None:
         future = self.pending.pop(id, None)
+        if future is None and self._lines and not id:
+            self._fail(Failed("it printed an answer to nothing that it was asked"), wrong=True)
+            return
         if future is None:
             what = "a second time" if id in self._answered else "which no request on this connection has"
             self._fail(Failed(f"the handler answered the id {id!r}, {what}"), wrong=True)
@@ -239,6 +294,15 @@ class Connection:
             if not future.done():
                 _failed(future, failure)
         self.pending.clear()
+
+
+def _attaches(line: bytes) -> bool:
+    """Returns whether a program's first line is an attach message."""
+    try:
+        payload = decode_attach(line).payload
+    except Malformed:
+        return False
+    return payload is not None and payload.type == "attach"
 
 
 def _failed(future: asyncio.Future[Answer], failure: Failed) -> None:

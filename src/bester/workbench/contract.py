@@ -13,7 +13,7 @@ MAX_FRAME = MAX_MESSAGE + 64 * 1024
 USER, TOKEN = "check", "the-token-of-the-check"
 """The account with which a handler proves itself that attaches over TLS."""
 SAMPLE = b'{"to":"t","text":"Hello"}'
-"""The default data of a request."""
+"""The data of a request to a handler of which no sample is known."""
 
 
 class Form(enum.StrEnum):
@@ -46,10 +46,8 @@ class Options:
 
     type: str = "check"
     """The value of ``BESTER_TYPE``; also the type of requests, unless the handler serves only other types."""
-    sample: bytes = SAMPLE
-    """The data of a request, as JSON."""
-    understood: bool = False
-    """Whether the handler must accept the sample, that is, answer it with status ``"0"``."""
+    sample: bytes | None = None
+    """Data that the handler must accept, that is, answer with status ``"0"``, as JSON; None if there is none."""
     echo: bool = False
     """Whether the handler returns the data unchanged, so that they can be compared."""
     timeout_s: float = 5.0

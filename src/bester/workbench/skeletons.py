@@ -34,10 +34,21 @@ class Language:
     needs: tuple[str, ...]
     """The programs that the skeleton needs."""
     build: str = ""
+    asks: str = '"Hello"'
+    """Data that it answers, as JSON."""
+    echoes: bool = True
+    """Whether it answers any data with the same data."""
 
 
 LANGUAGES = {
-    "python": Language(Form.ATTACHED, "python3 handler.py", "python3 -m pytest -q", ("python3",)),
+    "python": Language(
+        Form.ATTACHED,
+        "python3 handler.py",
+        "python3 -m pytest -q",
+        ("python3",),
+        asks='{"text": "Hello"}',
+        echoes=False,
+    ),
     "node": Language(Form.ATTACHED, "node handler.mjs", "node --test", ("node",)),
     "c": Language(Form.ATTACHED, "./handler", "make test", ("make", "cc"), build="make"),
     "go": Language(Form.ATTACHED, "./handler", "go test ./...", ("go",), build="go build -o handler ."),

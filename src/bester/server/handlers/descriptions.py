@@ -17,7 +17,7 @@ from bester.core.routing import AttachedHandler
 from bester.errors import BadArguments, BadPayload
 from bester.protocol.descriptions import SCHEMAS, Description, place, read_descriptions
 from bester.protocol.messages import Data
-from bester.server.handlers.schemas import BadSchema, Validator, can_validate
+from bester.schemas.validator import BadSchema, Validator, can_validate
 from bester.server.runtime import Runtime
 
 log = logging.getLogger("bester.handler")

@@ -26,6 +26,15 @@ const (
 	longestPause = 5 * time.Second
 )
 
+// Description is what a type is for (section 6.9). Request and Answer are JSON Schemas, as of json.RawMessage.
+type Description struct {
+	Description string `json:"description,omitempty"`
+	Version     string `json:"version,omitempty"`
+	Request     any    `json:"request,omitempty"`
+	Answer      any    `json:"answer,omitempty"`
+	Samples     []any  `json:"samples,omitempty"`
+}
+
 // Sender is who sent a message, as the server knows it.
 type Sender struct {
 	User     *string `json:"user"`
@@ -109,16 +118,18 @@ type message struct {
 
 // Serve serves a type until SIGTERM or SIGINT; then it takes nothing new, finishes what is outstanding, and returns. When
 // the server goes away it tries again until it is back.
-func Serve(kind string, concurrency int, handle func(Request) (Answer, error)) {
+func Serve(kind string, description Description, concurrency int, handle func(Request) (Answer, error)) {
 	path := os.Getenv("BESTER_HANDLERS")
 	if path == "" {
 		path = "besterHandlers"
 	}
+	data := map[string]any{"types": []string{kind}, "concurrency": concurrency,
+		"describe": map[string]Description{kind: description}}
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
 	pause := firstPause
 	for {
-		attached, stopped, err := attach(path, kind, concurrency, handle, stop)
+		attached, stopped, err := attach(path, data, handle, stop)
 		if stopped {
 			return
 		}
@@ -146,7 +157,7 @@ type attachment struct {
 }
 
 func attach(
-	path, kind string, concurrency int, handle func(Request) (Answer, error), stop <-chan os.Signal,
+	path string, data any, handle func(Request) (Answer, error), stop <-chan os.Signal,
 ) (attached, stopped bool, err error) {
 	conn, err := net.Dial("unix", path)
 	if err != nil {
@@ -156,9 +167,8 @@ func attach(
 	defer a.under.Wait()
 	defer conn.Close()
 	a.send(map[string]any{
-		"header": map[string]any{"scope": "handler"},
-		"payload": map[string]any{"type": "attach", "id": "attach",
-			"data": map[string]any{"types": []string{kind}, "concurrency": concurrency}},
+		"header":  map[string]any{"scope": "handler"},
+		"payload": map[string]any{"type": "attach", "id": "attach", "data": data},
 	})
 	told := make(chan message)
 	failed := make(chan error, 1)

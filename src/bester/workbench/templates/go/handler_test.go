@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"net"
 	"os"
 	"path/filepath"
@@ -12,9 +13,16 @@ import (
 )
 
 func TestItAnswersWithTheData(t *testing.T) {
-	answer, err := handle(Request{Data: json.RawMessage(`[ 1.50 ]`)})
+	answer, err := handle(Request{Scope: "client", Data: json.RawMessage(`[ 1.50 ]`)})
 	if err != nil || string(answer.Data) != `[ 1.50 ]` || answer.Commands[0].Type != "reply" {
 		t.Fatal(answer, err)
+	}
+}
+
+func TestItRefusesOtherServers(t *testing.T) {
+	_, err := handle(Request{Scope: "server"})
+	if refusal := (*Refusal)(nil); !errors.As(err, &refusal) {
+		t.Fatal(err)
 	}
 }
 
@@ -54,7 +62,7 @@ func TestItAttachesAnswersAndDetaches(t *testing.T) {
 	t.Setenv("BESTER_HANDLERS", path)
 	ended := make(chan struct{})
 	go func() {
-		Serve("mytype", 64, handle)
+		Serve("mytype", description, 64, handle)
 		close(ended)
 	}()
 	conn, err := listener.Accept()
@@ -70,7 +78,7 @@ func TestItAttachesAnswersAndDetaches(t *testing.T) {
 	send := func(body string) { _ = WriteFrame(conn, []byte(body)) }
 	expect(`"types":["mytype"]`)
 	send(`{"header":{"messageType":"statusReport","status":"good"},"payload":{"id":"attach"}}`)
-	send(`{"header":{"messageType":"request","id":"1"},"payload":{"type":"mytype","data":[ 1.50 ]}}`)
+	send(`{"header":{"messageType":"request","id":"1","scope":"client"},"payload":{"type":"mytype","data":[ 1.50 ]}}`)
 	expect(`{"header":{"id":"1","status":"0","commands":[{"type":"reply"}]},"payload":{"data":[ 1.50 ]}}`)
 	_ = syscall.Kill(os.Getpid(), syscall.SIGTERM)
 	expect(`"detach"`)

@@ -59,6 +59,7 @@ export class Framer {
 export async function serve({
   types,
   answer,
+  describe = {},
   name = types[0],
   concurrency = 64,
   address = process.env.BESTER_HANDLERS || "besterHandlers",
@@ -75,7 +76,7 @@ export async function serve({
   process.on("SIGINT", stop);
   let pause = FIRST_PAUSE_MS;
   while (!stopping) {
-    attachment = new Attachment(address, { types, name, concurrency }, answer);
+    attachment = new Attachment(address, { types, name, concurrency, describe }, answer);
     const why = await attachment.ended;
     if (stopping) break;
     if (attachment.attached) pause = FIRST_PAUSE_MS;

@@ -7,12 +7,17 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { Framer, MAX_BODY, frame } from "./bester.mjs";
+import { Framer, MAX_BODY, Refuse, frame } from "./bester.mjs";
 import { TYPE, answer } from "./handler.mjs";
 import { member } from "./json.mjs";
 
 test("it answers with the data", () => {
-  assert.deepEqual(answer({ raw: '{"a": 1}' }), { command: { type: "reply" }, raw: '{"a": 1}' });
+  const answered = answer({ raw: '{"a": 1}', scope: "client" });
+  assert.deepEqual(answered, { command: { type: "reply" }, raw: '{"a": 1}' });
+});
+
+test("it refuses other servers", () => {
+  assert.throws(() => answer({ raw: "1", scope: "server" }), Refuse);
 });
 
 test("frames are found however the stream is cut", () => {
@@ -59,9 +64,10 @@ test("it attaches, answers, and detaches", async () => {
       return JSON.parse(bodies.shift());
     };
     const report = (id) => frame(JSON.stringify({ header: { messageType: "statusReport", status: "good" }, payload: { id } }));
-    assert.deepEqual((await next()).payload.data.types, [TYPE]);
+    const { data } = (await next()).payload;
+    assert.deepEqual([data.types, Object.keys(data.describe)], [[TYPE], [TYPE]]);
     socket.write(report("attach"));
-    socket.write(frame(`{"header":{"messageType":"request","id":"1"},"payload":{"type":"${TYPE}","data":"Hello"}}`));
+    socket.write(frame(`{"header":{"messageType":"request","id":"1","scope":"client"},"payload":{"type":"${TYPE}","data":"Hello"}}`));
     const got = await next();
     assert.deepEqual([got.header.id, got.header.status, got.payload.data], ["1", "0", "Hello"]);
     child.kill("SIGTERM");

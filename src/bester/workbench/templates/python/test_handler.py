@@ -7,16 +7,21 @@ from __future__ import annotations
 
 import asyncio
 
-from bester import Client, Handler, Reply
+import pytest
+from bester import Client, Handler, Refuse, Reply
 from bester.testing import call, server
 
-from handler import TYPE, answer, handler
+from handler import TYPE, Answer, answer, handler
 
 
-def test_it_answers_with_the_data() -> None:
-    [command] = call(handler, TYPE, {"text": "Hello"})
-    assert isinstance(command, Reply)
-    assert bytes(command.data) == b'{"text":"Hello"}'
+def test_it_answers_with_the_text() -> None:
+    assert call(handler, TYPE, {"text": "Hello"}) == [Reply(Answer("Hello", "t"))]
+
+
+@pytest.mark.parametrize("data", [{"text": ""}, {"text": 5}, {}, "Hello", None])
+def test_it_refuses(data: object) -> None:
+    with pytest.raises(Refuse):
+        call(handler, TYPE, data)
 
 
 def test_it_serves() -> None:
@@ -25,6 +30,6 @@ def test_it_serves() -> None:
             attached = Handler(running.handlers_path)
             attached.on(TYPE)(answer)
             async with attached, Client(running.url("t")) as t:
-                assert (await t.ask(TYPE, [1, "two", None])).data == [1, "two", None]
+                assert (await t.ask(TYPE, {"text": "Hello"})).data == {"text": "Hello", "user": "t"}
 
     asyncio.run(play())
