@@ -209,3 +209,25 @@ def test_what_cannot_be_replayed(tmp_path: Path) -> None:
     path.unlink()
     result = CliRunner().invoke(group, ["replay", str(path), command])
     assert (result.exit_code, "No such file" in result.stderr) == (2, True)
+
+
+def test_a_guard_gives_verdicts(replays: Replays) -> None:
+    body = """
+from bester import Accept, Drop, Hold
+assert request.guards == "chat"
+if data == "hold":
+    return Hold("g")
+if data == "refuse":
+    raise Refuse("no spam", code="spam")
+return Drop() if data == "spam" else Accept()
+"""
+    lines = [
+        line("ham", {"commands": [{"type": "accept"}]}, guards="chat"),
+        line("spam", {"commands": [{"type": "drop"}]}, guards="chat"),
+        line("hold", {"commands": [{"type": "hold", "data": "g"}]}, guards="chat"),
+        line("refuse", {"refused": {"code": "spam", "message": "no spam"}}, guards="chat"),
+    ]
+    assert replays(body, *lines).exit_code == 0
+    differs = replays(body, line("spam", {"commands": [{"type": "accept"}]}, guards="chat"))
+    assert differs.exit_code == 1
+    assert "drop" in differs.output

@@ -64,6 +64,8 @@ class HeldMessages:
         self._handling = False
         self._again = False
         """Whether more was released since the round began."""
+        self._blocked: dict[tuple[str, str], float] = {}
+        """By holder and sender, until when nothing is tried again."""
         self._known: frozenset[str] = frozenset()
         """The servers that the operators trust."""
         self._look_at = self._expiry_due = 0.0
@@ -211,16 +213,17 @@ class HeldMessages:
         try:
             while self._again:
                 self._again = False
-                blocked: set[tuple[str, str]] = set()
+                now = self.runtime.clock()
+                self._blocked = {key: until for key, until in self._blocked.items() if until > now}
                 after = 0
                 while page := await self.store.released(after, PAGE):
                     after = page[-1].position
                     lines: dict[tuple[str, str], list[Held]] = {}
                     for held in page:
                         lines.setdefault((held.message.holder, held.message.head.sender), []).append(held)
-                    await asyncio.gather(*(self._handle_line(key, line, blocked) for key, line in lines.items()))
-                if blocked:
-                    self._retry_at = self.runtime.clock() + RETRY_S
+                    await asyncio.gather(*(self._handle_line(key, line) for key, line in lines.items()))
+                if self._blocked:
+                    self._retry_at = min(self._blocked.values())
                 await self._read_known()  # what is sent from now on waits behind nothing
         except BesterError as error:
             log.warning("released messages cannot be read: %s", error.inside)
@@ -228,13 +231,13 @@ class HeldMessages:
         finally:
             self._handling = False
 
-    async def _handle_line(self, key: tuple[str, str], line: Iterable[Held], blocked: set[tuple[str, str]]) -> None:
+    async def _handle_line(self, key: tuple[str, str], line: Iterable[Held]) -> None:
         for held in line:
-            if key in blocked or self.runtime.stopping:
+            if key in self._blocked or self.runtime.stopping:
                 return
             oldest = self.runtime.steady.now() - self.runtime.config.limits.held_days * 86_400
             if held.created >= oldest and not await self._handle(held):
-                blocked.add(key)
+                self._blocked[key] = self.runtime.clock() + RETRY_S
                 return
             hit("held.handled")
             await self.store.remove_held([held.position])
