@@ -279,3 +279,17 @@ def test_a_type_or_an_exception_has_one_function() -> None:
         router.error(KeyError)(lambda error, request: None)
     with pytest.raises(ValueError, match="cannot be handled"):
         router.on("")(lambda message: None)
+
+
+def test_an_included_handler_keeps_whether_it_is_called_in_dry_runs() -> None:
+    inner, cautious, outer = Handler(), Handler(dry_run=False), Handler()
+    inner.on("inner")(lambda message: None)
+    inner.on("never", dry_run=False)(lambda message: None)
+    cautious.on("cautious")(lambda message: None)
+    cautious.on("safe", dry_run=True)(lambda message: None)
+    for one in (inner, cautious):
+        outer.include(one)
+    assert outer.registry.dry_types == ["inner", "safe"]
+    around = Handler(dry_run=False)
+    around.include(outer)
+    assert around.registry.dry_types == ["safe"]
