@@ -17,7 +17,7 @@ from tests.waiting import PATIENCE_S
 
 from bester import Client
 from bester.cli.loading import load, run_now
-from bester.cli.reloading import _files
+from bester.cli.reloading import Child, _files
 from bester.testing import RunningServer, server
 
 PROGRAM = """
@@ -204,12 +204,16 @@ async def test_it_waits_for_a_change_when_it_cannot_start(tmp_path: Path) -> Non
         assert await run.stop() == 0
 
 
-async def test_no_file_of_the_author_stands_in_for_a_module_of_python(tmp_path: Path) -> None:
-    (tmp_path / "shop.py").write_text(PROGRAM)
-    (tmp_path / "typing.py").write_text("raise SystemExit(1)")
-    async with server() as at, running(at, tmp_path, "shop.py", "--reload") as run:
-        await run.until("attached to")
-        assert await run.stop() == 0
+async def test_no_file_of_the_author_stands_in_for_a_module_of_python(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "shop.py").write_text("")
+    (tmp_path / "typing.py").write_text("raise SystemExit('the wrong one')")
+    monkeypatch.chdir(tmp_path)
+    child = Child("shop.py")
+    assert await asyncio.to_thread(child.process.wait, PATIENCE_S) == 2
+    assert child.ended()
+    assert "shop has no handler" in capfd.readouterr().err
 
 
 def test_what_is_watched(tmp_path: Path) -> None:

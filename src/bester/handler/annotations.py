@@ -47,22 +47,23 @@ class Signature:
     """A function's parameters and return annotation."""
 
     parameters: Sequence[Parameter]
-    """Without those that have a default, which they keep, but for the first one and that of the request."""
+    """Without those that have a default, which they keep, but for the request and the first one of a handler."""
     returns: Any
     """``UNSET`` if there is none."""
     name: str
     """The function's name and place, for errors."""
 
 
-def signature_of(function: Callable[..., Any], local_names: Mapping[str, Any]) -> Signature:
+def signature_of(function: Callable[..., Any], local_names: Mapping[str, Any], handles: bool = False) -> Signature:
     """Returns the signature of a function.
 
     Args:
         function: any callable; one that shows no signature takes a single argument.
         local_names: names that annotations may use besides those that the function sees, and before them.
+        handles: whether it handles messages: its first parameter then takes something in spite of a default.
 
     Raises:
-        TypeError: the function has ``*args`` or ``**options``, or an annotation that names nothing.
+        TypeError: the function has ``*args`` or ``**options``, an annotation that names nothing, or a default in vain.
     """
     name = _name(function)
     try:
@@ -78,13 +79,13 @@ def signature_of(function: Callable[..., Any], local_names: Mapping[str, Any]) -
                 f"{name} has the parameter {one}, for which there is nothing to give; name its parameters"
                 " (a decorator shows those of the function within if it uses functools.wraps)"
             )
-        first = not (parameters or kept) and one.kind is not one.KEYWORD_ONLY
+        first = handles and not (parameters or kept) and one.kind is not one.KEYWORD_ONLY
         if first or one.default is _EMPTY or one.annotation in (Request, "Request"):
             kind = _resolved(one.annotation, names, f"{name}: the annotation of {one.name}")
             parameters.append(Parameter(one.name, kind, one.kind is one.KEYWORD_ONLY))
         else:
             kept.append(one)
-    if not any(one.kind in (UNSET, Request) for one in parameters):
+    if handles and not any(one.kind is UNSET or one.kind is Request for one in parameters):
         for one in kept:
             if one.default is None and one.annotation is not _EMPTY:
                 raise TypeError(f"{name}: the parameter {one} would always be None; leave out its default")

@@ -113,7 +113,7 @@ class Router:
         def register(function: F) -> F:
             if not callable(function):
                 raise TypeError(f"on() registers a function; got {_shown(function)}")
-            signature = signature_of(function, _names_around(function))
+            signature = signature_of(function, _names_around(function), handles=True)
             check(signature)
             called = called_function(function)
             if thread and (iscoroutinefunction(called) or isasyncgenfunction(called)):
