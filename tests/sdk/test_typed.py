@@ -423,7 +423,7 @@ def test_what_registers_nothing_is_an_error() -> None:
         @handler.on  # type: ignore[arg-type]
         def order() -> None: ...
 
-    with pytest.raises(TypeError, match=r"error\(\) takes exceptions, .*; got .*failed"):
+    with pytest.raises(TypeError, match=r"error\(\) takes classes of Exception, .*; got .*failed"):
 
         @handler.error  # type: ignore[arg-type]
         def failed(error: Exception, request: Request) -> None: ...
