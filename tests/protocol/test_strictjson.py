@@ -1,4 +1,4 @@
-"""What is JSON for the type server, and what is not; and that data stays as it came."""
+"""What is JSON for a server, and what is not; and that data stays as it came."""
 
 from __future__ import annotations
 
