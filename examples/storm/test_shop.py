@@ -19,7 +19,7 @@ async def buy_five(buyer: LabClient) -> list[int]:
     return pears
 
 
-@lab(seeds=10)
+@lab(seeds=5)
 async def test_each_order_gets_a_pear_of_its_own(world: LabWorld) -> None:
     shop = world.server("shop.example", handlers=[make_shop], config=TYPES)
     north = world.server("north.example", handlers=[make_counter], config=TYPES)

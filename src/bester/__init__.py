@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bester.client.client import Client as Client
+    from bester.client.described import TypeDescription as TypeDescription
     from bester.client.informer import Informer as Informer
     from bester.client.stream import Stream as Stream
     from bester.handler.around import CallNext as CallNext
@@ -84,6 +85,7 @@ _HOMES = {
     "Sender": "bester.protocol.requests",
     "Step": "bester.protocol.reports",
     "Stream": "bester.client.stream",
+    "TypeDescription": "bester.client.described",
 }
 __all__ = [
     "Accept",
@@ -121,6 +123,7 @@ __all__ = [
     "Sender",
     "Step",
     "Stream",
+    "TypeDescription",
     "__version__",
 ]
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -24,6 +24,8 @@ from typing import Any, Self, TypeVar
 import uvloop
 
 from bester.client.client import Client as AsyncClient
+from bester.client.described import TypeDescription
+from bester.client.held import HeldForConsent as AsyncHeld
 from bester.client.stream import Stream as AsyncStream
 from bester.protocol.received import ReceivedMessage
 from bester.protocol.reports import ConnectionClosed, Report
@@ -42,6 +44,8 @@ class Client:
 
     def __init__(self, url: str, **options: Any) -> None:
         self._client = AsyncClient(url, **options)
+        self.held = HeldForConsent(self._client.held, self._do)
+        """What guards hold until the account consents to it."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
 
@@ -208,6 +212,10 @@ class Client:
         """Returns the types that the server has handlers for."""
         return self._do(self._client.list_types)
 
+    def describe(self, type: str | None = None) -> list[TypeDescription]:
+        """Returns what handlers say of a type, or of each type that the account may send, sorted."""
+        return self._do(self._client.describe, type)
+
     def server_info(self) -> dict[str, Any]:
         """Returns the server's information about itself."""
         return self._do(self._client.server_info)
@@ -250,6 +258,35 @@ class Stream:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class HeldForConsent:
+    """The blocking form of :class:`bester.client.held.HeldForConsent`; :attr:`Client.held`."""
+
+    def __init__(self, held: AsyncHeld, do: Callable[..., Any]) -> None:
+        self._held = held
+        self._do = do
+
+    def list(self, after: int = 0, limit: int = 100) -> dict[str, Any]:
+        """Returns what is held, oldest first, and whom the account trusts: ``held`` and ``trusted``."""
+        return dict(self._do(self._held.list, after, limit))
+
+    def release(
+        self,
+        ids: Sequence[int] | None = None,
+        *,
+        user: str | None = None,
+        server: str | None = None,
+        always: bool = False,
+    ) -> int:
+        """Consents to messages by their ids, or to all of a sender, with ``always`` also to what the sender will send;
+        returns to how many.
+        """
+        return int(self._do(self._held.release, ids, user=user, server=server, always=always))
+
+    def refuse(self, ids: Sequence[int] | None = None, *, user: str | None = None, server: str | None = None) -> int:
+        """Removes messages by their ids, or all of a sender, which is no longer trusted; returns how many."""
+        return int(self._do(self._held.refuse, ids, user=user, server=server))
 
 
 async def _others_done() -> None:

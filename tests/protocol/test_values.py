@@ -84,7 +84,7 @@ def test_models_of_pydantic_are_written() -> None:
     assert encode_data({"guests": [Guest(name="ann", table=1)]}) == b'{"guests":[{"name":"ann","table":1}]}'
     assert encode_data(Guest(name="null")) == b'{"name":"null","table":null}'
     assert decode_data(encode_data([Guest(name="ann"), "\ud800"])) == [{"name": "ann", "table": None}, "\ud800"]
-    with pytest.raises(TypeError, match="no JSON for a object"):
+    with pytest.raises(TypeError, match="no JSON for the type object"):
         encode_data({"a": object()})
     with pytest.raises(ValueError, match="does not have the number"):
         encode_data([Guest(name="ann"), float("inf")])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -279,3 +280,30 @@ def test_a_type_or_an_exception_has_one_function() -> None:
         router.error(KeyError)(lambda error, request: None)
     with pytest.raises(ValueError, match="cannot be handled"):
         router.on("")(lambda message: None)
+
+
+async def test_a_lifespan_keeps_its_defaults() -> None:
+    handler = Handler()
+    handler.on("order")(lambda message: None)
+
+    @handler.lifespan
+    async def open_it(path: str = "menu.db", mode: str | None = None) -> AsyncIterator[Path]:
+        yield Path(path, mode or "")
+
+    registry = handler.registry
+    async with registry.lifespans():
+        assert registry.made[Path] == Path("menu.db")
+
+
+def test_an_included_handler_keeps_whether_it_is_called_in_dry_runs() -> None:
+    inner, cautious, outer = Handler(), Handler(dry_run=False), Handler()
+    inner.on("inner")(lambda message: None)
+    inner.on("never", dry_run=False)(lambda message: None)
+    cautious.on("cautious")(lambda message: None)
+    cautious.on("safe", dry_run=True)(lambda message: None)
+    for one in (inner, cautious):
+        outer.include(one)
+    assert outer.registry.dry_types == ["inner", "safe"]
+    around = Handler(dry_run=False)
+    around.include(outer)
+    assert around.registry.dry_types == ["safe"]

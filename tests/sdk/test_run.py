@@ -17,7 +17,7 @@ from tests.waiting import PATIENCE_S
 
 from bester import Client
 from bester.cli.loading import load, run_now
-from bester.cli.reloading import _files
+from bester.cli.reloading import Child, _files
 from bester.testing import RunningServer, server
 
 PROGRAM = """
@@ -125,8 +125,9 @@ async def test_it_runs(tmp_path: Path, target: str, type: str) -> None:
             "from collections.abc import AsyncIterator\n"
             + PROGRAM
             + "\n@handler.lifespan\nasync def x() -> AsyncIterator[Handler]:\n    raise OSError('full')\n    yield",
-            "OSError: full",
+            "OSError: full\nat the start of the lifespan x (",
         ),
+        (".", "", "'.' names no module; give module:name"),
     ],
 )
 def test_errors_are_for_the_author(
@@ -152,6 +153,8 @@ def test_errors_are_for_the_author(
         assert "shop.py" in told, "the author's own code"
     assert "src/bester" not in told
     assert "importlib" not in told
+    assert "asyncio/" not in told
+    assert "contextlib" not in told
 
 
 def test_the_command_fails_as_it_says(tmp_path: Path) -> None:
@@ -199,6 +202,18 @@ async def test_it_waits_for_a_change_when_it_cannot_start(tmp_path: Path) -> Non
         program.write_text(PROGRAM)
         await run.until("attached to")
         assert await run.stop() == 0
+
+
+async def test_no_file_of_the_author_stands_in_for_a_module_of_python(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "shop.py").write_text("")
+    (tmp_path / "typing.py").write_text("raise SystemExit('the wrong one')")
+    monkeypatch.chdir(tmp_path)
+    child = Child("shop.py")
+    assert await asyncio.to_thread(child.process.wait, PATIENCE_S) == 2
+    assert child.ended()
+    assert "shop has no handler" in capfd.readouterr().err
 
 
 def test_what_is_watched(tmp_path: Path) -> None:

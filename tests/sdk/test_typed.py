@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypedDict
 
@@ -365,7 +366,7 @@ def test_models_are_encoded_wherever_they_are() -> None:
     [reply] = call(_echo(), "echo", command.data)
     assert isinstance(reply, Reply)
     assert msgspec.json.decode(reply.data) == {"guests": [{"name": "ann", "age": 0}]}
-    with pytest.raises(TypeError, match="no JSON for a object"):
+    with pytest.raises(TypeError, match="no JSON for the type object"):
         call(handler, "broken")
 
 
@@ -381,3 +382,103 @@ def test_the_registry_of_a_handler_is_made_anew() -> None:
     assert isinstance(handler.registry, Registry)
     handler.on("two")(lambda message: None)
     assert handler.types == ["one", "two"]
+
+
+class Calls:
+    """Objects that are called: what their ``__call__`` is counts."""
+
+    class Async:
+        async def __call__(self, order: Order) -> str:
+            return order.dish
+
+    class Parts:
+        def __call__(self, order: Order) -> Iterator[str]:
+            yield order.dish
+
+    class AsyncParts:
+        async def __call__(self, order: Order):  # type: ignore[no-untyped-def]
+            yield order.dish
+
+
+@pytest.mark.parametrize("kind", [Calls.Async, Calls.Parts, Calls.AsyncParts])
+def test_an_object_that_is_called(kind: Any) -> None:
+    handler = Handler()
+    handler.on("order")(kind())
+    found = handler.registry.get("order")
+    assert found is not None
+    assert found.asynchronous
+    assert found.streams == (kind is not Calls.Async)
+    assert handler.registry.features[-1] == "cancel"
+    [reply] = call(handler, "order", Order("bread"))
+    assert isinstance(reply, Reply)
+    assert reply.data in ("bread", b'"bread"') or bytes(reply.data) == b'"bread"'
+    with pytest.raises(ValueError, match="not for a coroutine") if kind is not Calls.Parts else nullcontext():
+        Handler().on("order", thread=True)(kind())
+
+
+def test_what_registers_nothing_is_an_error() -> None:
+    handler = Handler()
+    with pytest.raises(TypeError, match=r'on\(\) takes types, as in @handler.on\("order"\); got .*order'):
+
+        @handler.on  # type: ignore[arg-type]
+        def order() -> None: ...
+
+    with pytest.raises(TypeError, match=r"error\(\) takes classes of Exception, .*; got .*failed"):
+
+        @handler.error  # type: ignore[arg-type]
+        def failed(error: Exception, request: Request) -> None: ...
+
+    with pytest.raises(TypeError, match=r"got BaseException"):
+        handler.error(BaseException)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"on\(\) registers a function; got 5"):
+        handler.on("order")(5)  # type: ignore[type-var]
+
+
+def test_the_first_parameter_is_supplied_in_spite_of_its_default() -> None:
+    handler = Handler()
+    handler.on("plain")(lambda message=None: message.type)
+
+    @handler.on("order")
+    def order(order: Order | None = None, more: int = 3) -> Response:
+        return Reply([order.dish if order else "nothing", more])
+
+    assert call(handler, "plain") == [Reply("plain")]
+    assert call(handler, "order", {"dish": "bread"}) == [Reply(["bread", 3])]
+    assert call(handler, "order", None) == [Reply(["nothing", 3])]
+
+
+def test_a_default_of_none_is_no_way_to_ask_for_something() -> None:
+    def order(order: Order, sender: Account | None = None) -> None: ...
+
+    with pytest.raises(TypeError, match=r"the parameter sender.* would always be None; leave out its default"):
+        Handler().on("order")(order)
+
+    def old(message: Request, sender: Account | None = None) -> Response:
+        return Reply(sender)
+
+    handler = Handler()
+    handler.on("old")(old)
+    assert call(handler, "old") == [Reply(None)]
+
+
+def test_a_union_that_neither_library_knows_is_an_error() -> None:
+    handler = Handler()
+
+    @handler.on("order")
+    def order(order: Order | Guest) -> None: ...
+
+    with pytest.raises(TypeError, match=r"nothing supplies the parameter .*schema for.*Order"):
+        handler.types  # noqa: B018
+
+
+def test_places_within_a_model_are_whole() -> None:
+    class Table(Struct):
+        guest: Guest
+
+    handler = Handler()
+
+    @handler.on("table")
+    def table(table: Table) -> None: ...
+
+    with pytest.raises(Refuse, match=r"^[^$]*- at `\$\.guest\.name`; [^$]*- at `\$\.guest\.age`$"):
+        call(handler, "table", {"guest": {"name": "", "age": "x"}})

@@ -149,6 +149,15 @@ def test_a_shadow(shop: Commands) -> None:
     ]
 
 
+def test_a_shadow_whose_server_stops_tells_what_it_saw(shop: Commands) -> None:
+    following = shadow(shop)
+    order(shop, 1)
+    following.wait_for("request 1 of t: commands[0].payload.data.price: 0 -> 1")
+    shop._running[0].stop()
+    assert following.wait() in (1, 3)
+    assert "1 requests, 1 differ" in following.told()
+
+
 def test_a_shadow_in_json(shop: Commands) -> None:
     following = shadow(shop, "--json")
     order(shop, 1)

@@ -87,7 +87,12 @@ def test_a_document_is_written_and_compared(served: Commands) -> None:
 
 @pytest.mark.parametrize(
     ("text", "error"),
-    [("{", "is not YAML"), ("[]", "no AsyncAPI 3 document"), ("a: &x [*x]", "no AsyncAPI 3 document"), (None, "read")],
+    [
+        ("{", "is not YAML"),
+        ("[]", "no AsyncAPI 3 document"),
+        ("a: &x [*x]", "no AsyncAPI 3 document"),
+        (None, "read: No such file"),
+    ],
 )
 def test_what_cannot_be_compared(commands: Commands, text: str | None, error: str) -> None:
     path = Path(commands.folder / "old.yaml")

@@ -46,7 +46,7 @@ HANDLER = '''
 """Sends what it gets to whom it names."""
 import asyncio
 import sys
-from bester import Handler, Refuse, Reply, SendClients
+from bester import Handler, Hold, Refuse, Reply, SendClients
 
 handler = Handler(sys.argv[1], concurrency=1024, dry_run=True, retry_max_s=0.3)
 
@@ -83,6 +83,14 @@ async def count(message):
     except (asyncio.CancelledError, GeneratorExit):
         ended.append(message.data)
         raise
+
+@handler.on("keeper")
+def keep(message):
+    return Hold("t")
+
+@handler.on("held")
+def held(message):
+    return None
 
 @handler.on("ended")
 def how_it_ended(message):
@@ -151,6 +159,7 @@ class Place:
                 "handlers": {
                     "availableTypes": ["post", "echo", "slow"],
                     "typeMap": {"post": {}, "echo": {}, "slow": {}},
+                    "guards": [{"guard": "keeper", "for": {"types": ["held"]}, "onFailure": "reject"}],
                 },
                 "accounts": {"registration": "firstUse"},
             },
@@ -285,6 +294,32 @@ def test_answers_in_parts(place: Place) -> None:
     assert told["twice"] == [10, 20]
     assert told["raw"] == ["0", True, True]
     assert told["refused"] == [0, 1, 2, 3, "handlerError", "count.four", False]
+
+
+def test_what_is_held(place: Place) -> None:
+    told = place.run("""
+        const t = await Client.connect(url, { username: "t", password });
+        const told = { status: (await t.send("held", 1)).results[0].status };
+        await t.send("held", 2);
+        const { held, trusted } = await t.held.list();
+        told.list = held.map(({ data, from }) => [data, from.user]);
+        told.trusted = trusted;
+        told.released = await t.held.release({ ids: [held[0].id] });
+        told.refused = await t.held.refuse({ user: "t" });
+        told.left = (await t.held.list({ limit: 1 })).held;
+        told.wrong = await t.held.release({ ids: [] , user: "t" }).catch(({ code }) => code);
+        t.close();
+        say(told);
+    """)
+    assert told == {
+        "status": "held",
+        "list": [["1", "t"], ["2", "t"]],
+        "trusted": [],
+        "released": 1,
+        "refused": 1,
+        "left": [],
+        "wrong": "badArguments",
+    }
 
 
 def test_what_is_left_is_cancelled(place: Place) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import stat
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,18 @@ def test_values_are_redacted_before_they_are_written(tmp_path: Path) -> None:
     assert Recording(path).head.redacted == ["$..card"]
 
 
+def test_a_full_disk_cuts_no_line(tmp_path: Path) -> None:
+    path = tmp_path / "r"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            write(path, encoded(record("x" * 300)), encoded(record("x" * 700)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert len(list(Recording(path))) == 1
+
+
 def test_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one = encoded(record())
     assert write(tmp_path / "1", one, one, one, most=500) == [True, True, False]
@@ -91,7 +104,7 @@ def test_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("HEAD\nGOOD\nx\n", "line 3: JSON is malformed"),
         ("HEAD\nGOOD\n\n", "line 3: Input data was truncated"),
         ("HEAD\nGOOD\n{}\n", "line 3: Object missing required field `request`"),
-        ("HEAD\nGOOD", "line 2: the line is cut: it has no end"),
+        ("HEAD\nGOOD", "line 2: the line is cut; without it"),
         ("HEAD\nBAD[]\n", "line 2: an outcome must have one member: commands, refused, failed"),
         ('HEAD\nBAD{"x":1}\n', "line 2: an outcome must have one member"),
         ('HEAD\nBAD{"commands":{}}\n', "line 2: commands must be a list"),

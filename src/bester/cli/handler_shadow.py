@@ -62,15 +62,17 @@ def shadow(
     duration_s = seconds(for_, "--for")
     form = None if attached is None else Form.ATTACHED if attached else Form.CLASSIC
     target = find_target(command)
+    status = None
     run = _Shadow(Candidate(target, form, type, timeout, start, really=really), json=json)
     try:
         asyncio.run(run.run(loaded.control.address, duration_s, sample, twice=twice))
     except Unfit as error:
         fail(str(error), USAGE)
-    except CommandRefused as error:
-        fail(str(error), BAD)
     except ControlError as error:
-        fail(str(error), NO_CONNECTION)
+        status = BAD if isinstance(error, CommandRefused) else NO_CONNECTION
+        if not run.comparison.asked:
+            fail(str(error), status)
+        warn(f"bester: {error}")
     comparison = run.comparison
     if json:
         say_json({"handler": target.name, **as_json(comparison), "lost": run.lost, "warnings": run.warnings})
@@ -80,7 +82,9 @@ def shadow(
         for line in run.warnings:
             warn(f"warning: {line}")
         say(summary(comparison) + (f"; {run.lost} were left out" if run.lost else ""))
-    raise typer.Exit(BAD if comparison.different else USAGE if run.stopped else GOOD)
+    if status is None:
+        status = BAD if comparison.different else USAGE if run.stopped else GOOD
+    raise typer.Exit(status)
 
 
 class _Shadow:

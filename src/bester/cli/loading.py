@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import importlib
 import sys
 from collections.abc import Callable
@@ -18,7 +20,12 @@ from bester.handler.router import Router
 from bester.protocol.reports import Refused
 
 DEFAULT_NAME = "handler"
-_NOT_THE_AUTHORS = (str(Path(bester.__file__).parent), str(Path(importlib.__file__).parent), "<frozen importlib")
+_NOT_THE_AUTHORS = (
+    *(str(Path(str(one.__file__)).parent) for one in (bester, importlib, asyncio)),
+    contextlib.__file__,
+    "<frozen importlib",
+    "uvloop/",
+)
 """How the names of files begin whose lines are left out of an author's traceback."""
 
 
@@ -47,10 +54,12 @@ def place_of(target: str) -> Place:
     path = Path(place)
     if path.suffix == ".py" or len(path.parts) > 1:
         return _file(path, name)
+    if not all(part.isidentifier() for part in place.split(".")):
+        fail(f"{place!r} names no module; give module:name or path/file.py:name, such as shop:handler", USAGE)
     folder = Path.cwd()
     top = place.partition(".")[0]
     if not (folder / top).is_dir() and not (folder / f"{top}.py").is_file():
-        spec = find_spec(top) if top.isidentifier() else None
+        spec = find_spec(top)
         if spec is None or spec.origin is None:
             fail(f"there is no module {top} in {folder}, nor is one installed", USAGE)
         origin = Path(spec.origin)

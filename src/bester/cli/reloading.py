@@ -104,9 +104,10 @@ class Child:
     def __init__(self, target: str) -> None:
         self._socket, theirs = socket.socketpair()
         with theirs:
+            # -P: no file here stands in for a module of Python.
             # A session of its own: ^C is for the parent, which then asks the child to stop, once.
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "bester.cli.reloading", target, str(theirs.fileno())],
+                [sys.executable, "-P", "-m", "bester.cli.reloading", target, str(theirs.fileno())],
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
             )

@@ -124,7 +124,7 @@ def _read(path: Path) -> Any:
             fail(f"{path} has more than {MAX_FILE} bytes", USAGE)
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        fail(f"{path} cannot be read: {error}", USAGE)
+        fail(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}", USAGE)
     try:
         return decode_text(text)
     except (ValueError, RecursionError) as error:

@@ -15,6 +15,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
+from bester.client.described import TypeDescription, described_types
 from bester.client.greeting import Greeting
 from bester.client.held import HeldForConsent
 from bester.client.messaging import Options
@@ -381,14 +382,11 @@ class Client:
         return report.raise_for_status()
 
     async def login(self, username: str, password: str) -> None:
-        """Authenticates again, after :meth:`logout`; the account may be another one, which later connections then use
-        too.
-        """
+        """Authenticates again, after :meth:`logout`, as any account; later connections use it too."""
         session = self._session
         hello = session.greeting.again(session.conversation, username, password)
-        report = await session.write(hello, AUTHENTICATION_ID)
-        session.greeting.accepted(report.raise_for_status())
-        self._session.target = replace(self._session.target, username=username, password=password)
+        session.greeting.accepted((await session.write(hello, AUTHENTICATION_ID)).raise_for_status())
+        session.target = replace(session.target, username=username, password=password)
 
     async def logout(self) -> None:
         """Ends the session and its token; the connection stays open for a :meth:`login`, which must follow soon."""
@@ -409,6 +407,10 @@ class Client:
     async def list_types(self) -> list[str]:
         """Returns the types that the server has handlers for."""
         return list(await self.builtin("listTypes"))
+
+    async def describe(self, type: str | None = None) -> list[TypeDescription]:
+        """Returns what handlers say of a type, or of each type that the account may send, sorted."""
+        return await described_types(self.builtin, type)
 
     async def server_info(self) -> dict[str, Any]:
         """Returns the server's information about itself."""

@@ -47,22 +47,23 @@ class Signature:
     """A function's parameters and return annotation."""
 
     parameters: Sequence[Parameter]
-    """Without those that have a default, which they keep."""
+    """Without those that have a default, which they keep, but for the request and the first one of a handler."""
     returns: Any
     """``UNSET`` if there is none."""
     name: str
     """The function's name and place, for errors."""
 
 
-def signature_of(function: Callable[..., Any], local_names: Mapping[str, Any]) -> Signature:
+def signature_of(function: Callable[..., Any], local_names: Mapping[str, Any], handles: bool = False) -> Signature:
     """Returns the signature of a function.
 
     Args:
         function: any callable; one that shows no signature takes a single argument.
         local_names: names that annotations may use besides those that the function sees, and before them.
+        handles: whether it handles messages: its first parameter then takes something in spite of a default.
 
     Raises:
-        TypeError: the function has ``*args`` or ``**options``, or an annotation that names nothing.
+        TypeError: the function has ``*args`` or ``**options``, an annotation that names nothing, or a default in vain.
     """
     name = _name(function)
     try:
@@ -70,16 +71,24 @@ def signature_of(function: Callable[..., Any], local_names: Mapping[str, Any]) -
     except (TypeError, ValueError):  # written in C
         return Signature([Parameter("message", UNSET, False)], UNSET, name)
     names = {**_globals(function), **local_names}
-    parameters = []
+    parameters: list[Parameter] = []
+    kept: list[inspect.Parameter] = []
     for one in found.parameters.values():
         if one.kind in (one.VAR_POSITIONAL, one.VAR_KEYWORD):
             raise TypeError(
                 f"{name} has the parameter {one}, for which there is nothing to give; name its parameters"
                 " (a decorator shows those of the function within if it uses functools.wraps)"
             )
-        if one.default is _EMPTY or one.annotation in (Request, "Request"):
+        first = handles and not (parameters or kept) and one.kind is not one.KEYWORD_ONLY
+        if first or one.default is _EMPTY or one.annotation in (Request, "Request"):
             kind = _resolved(one.annotation, names, f"{name}: the annotation of {one.name}")
             parameters.append(Parameter(one.name, kind, one.kind is one.KEYWORD_ONLY))
+        else:
+            kept.append(one)
+    if handles and not any(one.kind is UNSET or one.kind is Request for one in parameters):
+        for one in kept:
+            if one.default is None and one.annotation is not _EMPTY:
+                raise TypeError(f"{name}: the parameter {one} would always be None; leave out its default")
     returns = _resolved(found.return_annotation, names, f"{name}: the return annotation")
     return Signature(parameters, returns, name)
 
@@ -127,6 +136,15 @@ def _globals(function: Any) -> dict[str, Any]:
             function = type(function).__call__
         else:
             return {}
+
+
+def called_function(function: Any) -> Any:
+    """Returns what a call runs: of an object that has ``__call__``, that method; of a partial, what it completes."""
+    while isinstance(function, partial):
+        function = function.func
+    if isinstance(function, type | FunctionType | MethodType) or not hasattr(function, "__call__"):  # noqa: B004
+        return function
+    return type(function).__call__
 
 
 def _name(function: Any) -> str:

@@ -83,12 +83,12 @@ class Handler(Router):
         self._classic_path = _classic_path(classic)
         self._name = name
         self._concurrency = concurrency
-        self._dry_run = dry_run
         self._max_frame_bytes = max_frame_bytes
         self._retry_first_s = retry_first_s
         self._retry_max_s = retry_max_s
         self._grace_s = grace_s
         super().__init__()
+        self.dry_run = dry_run
         self._attachment: Attachment | None = None
         self._ready: asyncio.Event | None = None
         self._stopping: asyncio.Event | None = None
@@ -111,7 +111,7 @@ class Handler(Router):
         Raises:
             TypeError, ValueError: what is registered does not fit together.
         """
-        return Registry(self, self._dry_run)
+        return Registry(self)
 
     # -- to run -----------------------------------------------------------------------------------------------
 

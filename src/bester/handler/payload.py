@@ -36,18 +36,27 @@ def data_reader(kind: Any) -> Callable[[Request], Any]:
         try:
             return decode(request.raw)
         except msgspec.ValidationError as error:
-            raise BadPayload(str(error)[:MAX_TEXT]) from error
+            raise BadPayload(_told(error)) from error
         except msgspec.DecodeError:  # msgspec does not hold every number and every text that JSON has
             return _convert(request, kind)
 
     return read
 
 
+def _told(error: Exception) -> str:
+    """Returns the text of an error, with whole places: msgspec puts that of a model behind those within the model."""
+    text = str(error)
+    if isinstance(error.__cause__, ValueError):  # what read_inner raised
+        found, _, outer = text.rpartition(" - at `$")
+        text = found.replace(" - at `$", f" - at `${outer[:-1]}") if found else text
+    return text[:MAX_TEXT]
+
+
 def _convert(request: Request, kind: Any) -> Any:
     try:
         return msgspec.convert(decode_data(request.raw), kind, dec_hook=read_inner)
     except ValueError as error:
-        raise BadPayload(str(error)[:MAX_TEXT]) from error
+        raise BadPayload(_told(error)) from error
 
 
 def is_model(kind: Any) -> bool:
@@ -68,8 +77,12 @@ _PYDANTIC = ("pydantic", "annotated_types")
 
 def _model_reader(kind: Any) -> Callable[[Request], Any]:
     from pydantic import TypeAdapter, ValidationError  # loaded already: the annotation needs it
+    from pydantic.errors import PydanticUserError
 
-    validate = TypeAdapter(kind).validate_json
+    try:
+        validate = TypeAdapter(kind).validate_json
+    except PydanticUserError as error:
+        raise TypeError(str(error.message).partition("\n")[0]) from error
 
     def read(request: Request) -> Any:
         try:

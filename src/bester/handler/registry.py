@@ -6,12 +6,13 @@ import asyncio
 import inspect
 from collections import abc
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from types import TracebackType
 from typing import Annotated, Any, get_args, get_origin
 
 from msgspec import UNSET
 
-from bester.handler.annotations import is_async_stream, item_type, members, value_type
+from bester.handler.annotations import called_function, is_async_stream, item_type, members, value_type
 from bester.handler.around import Catch, Wrap, catching, wrapped
 from bester.handler.binding import Made, bind, data_parameter, made_for, replied_value
 from bester.handler.parts import at_once, closing, in_thread
@@ -25,15 +26,13 @@ class Registry:
 
     Args:
         router: where they are registered.
-        dry_run: whether functions that do not say so are called in dry runs.
 
     Raises:
         TypeError: a function takes what nothing supplies.
         ValueError: two functions have one type, or two lifespans make one.
     """
 
-    def __init__(self, router: Router, dry_run: bool = True) -> None:
-        self._dry_run = dry_run
+    def __init__(self, router: Router) -> None:
         self._functions: dict[str, Registered] = {}
         self.made = Made()
         """What the lifespans made, while they run."""
@@ -76,7 +75,7 @@ class Registry:
             stack.callback(self.made.clear)
             for one in self._lifespans:
                 arguments = made_for(one.signature, 0, self.made, self._known)()
-                context = asynccontextmanager(one.function)(*arguments)
+                context = _Lifespan(asynccontextmanager(one.function)(*arguments), one.signature.name)
                 self.made[item_type(one.signature.returns)] = await stack.enter_async_context(context)
             yield
 
@@ -99,7 +98,7 @@ class Registry:
         streams = _streams(declared)
         kind = item_type(signature.returns) if streams else signature.returns
         value = value_type(kind)
-        asynchronous = inspect.iscoroutinefunction(function) or declared.thread or streams
+        asynchronous = inspect.iscoroutinefunction(called_function(function)) or declared.thread or streams
         if streams:
             call = _parts(call, declared, _may_be_list(value))
         else:
@@ -115,7 +114,7 @@ class Registry:
         return Registered(
             call=call,
             asynchronous=asynchronous,
-            dry_run=self._dry_run if declared.dry_run is None else declared.dry_run,
+            dry_run=all(one.dry_run for one in routers) if declared.dry_run is None else declared.dry_run,
             thread=declared.thread and not streams,
             streams=streams,
             around=around if streams else None,
@@ -148,13 +147,39 @@ class Registry:
         return lambda request, call_next: declared.function(request, call_next, *further())
 
 
+class _Lifespan:
+    """A running lifespan, whose errors say which one it is."""
+
+    def __init__(self, context: AbstractAsyncContextManager[Any], name: str) -> None:
+        self._context = context
+        self._name = name
+
+    async def __aenter__(self) -> Any:
+        with self._noting("start"):
+            return await self._context.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        with self._noting("end"):
+            return await self._context.__aexit__(kind, error, trace)
+
+    @contextmanager
+    def _noting(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            error.add_note(f"at the {what} of the lifespan {self._name}, which must yield once")
+            raise
+
+
 def _unique(lifespans: Sequence[Declared]) -> list[Declared]:
     """Returns each lifespan once: those of a router that is included twice are the same."""
     return list({id(one): one for one in lifespans}.values())
 
 
 def _streams(declared: Declared) -> bool:
-    function = declared.function
+    function = called_function(declared.function)
     if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
         return True
     return is_async_stream(declared.signature.returns) and not inspect.iscoroutinefunction(function)
@@ -189,7 +214,7 @@ def _threaded(call: Call) -> Callable[[Request], Awaitable[Any]]:
 
 
 def _parts(call: Call, declared: Declared, lists: bool) -> Callable[[Request], AsyncIterator[Any]]:
-    if inspect.isgeneratorfunction(declared.function):
+    if inspect.isgeneratorfunction(called_function(declared.function)):
         iterate: Callable[[Iterator[Any]], AsyncIterator[Any]] = in_thread if declared.thread else at_once
         plain = call
         call = lambda request: iterate(plain(request))  # noqa: E731

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from msgspec import UNSET
 
-from bester.handler.annotations import Signature, item_type, signature_of
+from bester.handler.annotations import Signature, called_function, item_type, signature_of
 from bester.handler.binding import check
 from bester.protocol.descriptions import MAX_SAMPLES, MAX_VERSION
 from bester.protocol.names import RESERVED_TYPES
@@ -52,6 +52,8 @@ class Router:
 
     def __init__(self, prefix: str = "") -> None:
         self.prefix = prefix
+        self.dry_run = True
+        """Whether functions that do not say so are called in dry runs; not if a router around this one has False."""
         self.functions: dict[str, Declared] = {}
         """By their types, without the prefix."""
         self.lifespans: list[Declared] = []
@@ -85,7 +87,8 @@ class Router:
         Args:
             types: the types to handle; without any, the environment's ``BESTER_TYPE``.
             thread: call the ``def`` in a thread, because it takes long or blocks.
-            dry_run: whether the function is called in dry runs; None: the handler's own ``dry_run`` decides.
+            dry_run: whether the function is called in dry runs; None: not if its handler has ``dry_run=False``, or a
+                handler that includes it.
             version: of the types, told with the docstring and the schemas of the annotations (docs/schemas.md).
             samples: at most 16 examples of the data, told likewise.
 
@@ -93,6 +96,9 @@ class Router:
             ValueError: a type has a function already, or cannot be handled; a sample has no JSON form.
             TypeError: nothing can supply one of the parameters; a sample has no JSON form.
         """
+        for one in types:
+            if not isinstance(one, str):
+                raise TypeError(f'on() takes types, as in @handler.on("order"); got {_shown(one)}')
         named = types or tuple(filter(None, (os.environ.get("BESTER_TYPE"),)))
         if not named:
             raise ValueError("on() needs a type, and BESTER_TYPE is not set")
@@ -105,9 +111,12 @@ class Router:
             encode_data(sample)
 
         def register(function: F) -> F:
-            signature = signature_of(function, _names_around(function))
+            if not callable(function):
+                raise TypeError(f"on() registers a function; got {_shown(function)}")
+            signature = signature_of(function, _names_around(function), handles=True)
             check(signature)
-            if thread and (iscoroutinefunction(function) or isasyncgenfunction(function)):
+            called = called_function(function)
+            if thread and (iscoroutinefunction(called) or isasyncgenfunction(called)):
                 raise ValueError("thread=True is for a plain function, not for a coroutine function")
             for type in named:
                 whole = self.prefix + type
@@ -186,6 +195,11 @@ class Router:
         """
         if not kinds:
             raise ValueError("error() needs an exception")
+        for kind in kinds:
+            if not (isinstance(kind, type) and issubclass(kind, Exception)):
+                raise TypeError(
+                    f"error() takes classes of Exception, as in @handler.error(KeyError); got {_shown(kind)}"
+                )
 
         def register(function: F) -> F:
             signature = signature_of(function, _names_around(function))
@@ -213,6 +227,10 @@ class Router:
         for router in self.routers:
             found += router.included()
         return found
+
+
+def _shown(value: object) -> str:
+    return getattr(value, "__qualname__", None) or f"{value!r:.100}"
 
 
 def _names_around(function: Any) -> Mapping[str, Any]:

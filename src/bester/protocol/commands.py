@@ -96,5 +96,5 @@ def commands_in(response: Response) -> list[Command]:
         raise TypeError(f"a handler answers a command, a list of commands, or None; not {response!r:.200}")
     for command in commands:
         if type(command) not in KINDS:
-            raise TypeError(f"not a command: {command!r:.200}")
+            raise TypeError(f"not a command: {command!r:.200}; to reply with a list, return Reply([...])")
     return list(commands)

@@ -29,7 +29,7 @@ def _encode_model(value: object) -> Raw:
     """Encodes a pydantic model, which msgspec does not know."""
     dump = getattr(value, "model_dump_json", None)
     if dump is None:
-        raise TypeError(f"there is no JSON for a {type(value).__name__}")
+        raise TypeError(f"there is no JSON for the type {type(value).__name__}")
     return Raw(dump().encode())
 
 

@@ -148,7 +148,7 @@ class Recording:
         if len(line) > MAX_LINE:
             raise self._bad(number, f"the line is longer than {MAX_LINE:,} bytes")
         if line and not line.endswith(b"\n"):
-            raise self._bad(number, "the line is cut: it has no end")
+            raise self._bad(number, "the line is cut; without it, the lines before it can be replayed")
         return line
 
     def _head(self, line: bytes) -> Head:
@@ -188,7 +188,9 @@ class RecordingWriter:
         """How many records were longer than a line may be, or could not be redacted."""
         self._redaction = redaction
         self._left_bytes = max_bytes
-        self._file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+        self._size = 0
+        # Without a buffer: what failed to be written must not be written once more when the file is closed.
+        self._file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb", buffering=0)
         self._write(msgspec.json.encode(head))
 
     def __enter__(self) -> RecordingWriter:
@@ -226,6 +228,13 @@ class RecordingWriter:
         return plain.replace(b"\r", b" ").replace(b"\n", b" ")
 
     def _write(self, line: bytes) -> None:
-        self._file.write(line + b"\n")
-        self._file.flush()
+        """Writes a whole line, or nothing."""
+        left = memoryview(line + b"\n")
+        try:
+            while left:
+                left = left[self._file.write(left) :]
+        except OSError:
+            self._file.truncate(self._size)
+            raise
+        self._size += len(line) + 1
         self._left_bytes -= len(line) + 1

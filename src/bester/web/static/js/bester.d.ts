@@ -117,6 +117,29 @@ export type SendOptions = {
      */
     signal?: AbortSignal;
 };
+export type HeldSender = {
+    user: string;
+} | {
+    server: string | null;
+};
+export type Chosen = {
+    ids: number[];
+} | HeldSender;
+export type Held = {
+    id: number;
+    type: string;
+    from: HeldSender;
+    messageId: string;
+    guard: string;
+    hops: number;
+    /**
+     * seconds since 1970
+     */
+    created: number;
+    bytes: number;
+    data: string;
+    cut: boolean;
+};
 export type State = "connecting" | "open" | "waiting" | "closed";
 /** Every error of the client. `code` is the server's, or one of the client's own, which docs/javascript.md lists. */
 export declare class BesterError extends Error {
@@ -355,6 +378,25 @@ export declare class Client implements AsyncIterable<Message> {
     }, { timeout }?: {
         timeout?: number;
     }): Promise<any>;
+    /**
+     * What guards hold until the account consents to it (docs/protocol.md, section 3.8). `list` resolves with what is
+     * held, oldest first, and whom the account trusts; the others take messages by their ids, or all of one sender, and
+     * resolve with the number of messages. `release` consents, with `always` also to what the sender will send; `refuse`
+     * removes, and the sender is no longer trusted.
+     */
+    held: Readonly<{
+        list: (/** @type {{after?: number, limit?: number}} */ args?: {
+            after?: number;
+            limit?: number;
+        }) => Promise<{
+            held: Held[];
+            trusted: HeldSender[];
+        }>;
+        release: (/** @type {Chosen & {always?: boolean}} */ args: Chosen & {
+            always?: boolean;
+        }) => Promise<number>;
+        refuse: (/** @type {Chosen} */ args: Chosen) => Promise<number>;
+    }>;
     /**
      * Asks whether the server is there; resolves with the seconds that the answer took.
      *

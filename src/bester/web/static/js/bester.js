@@ -81,6 +81,26 @@
  * @property {AbortSignal} [signal] cancels the message; the promise then rejects with the signal's reason
  */
 
+/** @typedef {{user: string} | {server: string | null}} HeldSender an account of the server, or another server */
+
+/** @typedef {{ids: number[]} | HeldSender} Chosen */
+
+/**
+ * A message that is held; `data` is JSON, cut after 2 KiB if `cut`.
+ *
+ * @typedef {object} Held
+ * @property {number} id
+ * @property {string} type
+ * @property {HeldSender} from
+ * @property {string} messageId
+ * @property {string} guard
+ * @property {number} hops
+ * @property {number} created seconds since 1970
+ * @property {number} bytes
+ * @property {string} data
+ * @property {boolean} cut
+ */
+
 /** @typedef {"connecting" | "open" | "waiting" | "closed"} State */
 
 const AUTHENTICATION_ID = "auth_special";
@@ -643,6 +663,21 @@ export class Client {
     const message = { header: {}, payload: { type: "builtin", id: String(this.#nextId++), data } };
     return (await this.#ask(message, { timeout })).orThrow().data;
   }
+
+  /**
+   * What guards hold until the account consents to it (docs/protocol.md, section 3.8). `list` resolves with what is
+   * held, oldest first, and whom the account trusts; the others take messages by their ids, or all of one sender, and
+   * resolve with the number of messages. `release` consents, with `always` also to what the sender will send; `refuse`
+   * removes, and the sender is no longer trusted.
+   */
+  held = Object.freeze({
+    list: (/** @type {{after?: number, limit?: number}} */ args = {}) =>
+      /** @type {Promise<{held: Held[], trusted: HeldSender[]}>} */ (this.builtin("listHeld", args)),
+    release: async (/** @type {Chosen & {always?: boolean}} */ args) =>
+      /** @type {number} */ ((await this.builtin("release", args)).messages),
+    refuse: async (/** @type {Chosen} */ args) =>
+      /** @type {number} */ ((await this.builtin("refuse", args)).messages),
+  });
 
   /**
    * Asks whether the server is there; resolves with the seconds that the answer took.
