@@ -6,15 +6,19 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.server.logged import as_before
-from tests.server.peers import Wire, hello, refused, result, stage
+from tests.server.peers import Wire, hello, refused, result
 from tests.server.reloading import Reloading, reloading
 from tests.waiting import PATIENCE_S, until
 
+from bester.config import parse
+from bester.errors import BadConfiguration
 from bester.logsink import STDERR
+from bester.server.server import Server
 from bester.server.telemetry import logs
 
 DONE = {"header": {"status": "0", "command": {"type": "done"}}}
@@ -223,7 +227,12 @@ async def test_a_bad_configuration_changes_nothing(play: Reloading, text: str | 
     assert play.runtime.config is before
 
 
-async def test_without_a_file() -> None:
-    async with stage() as other:
-        assert await refused(await other.connect("control"), "reload") == "badConfiguration"
-        await other.running.daemon.try_reload()
+async def test_without_a_file(tmp_path: Path) -> None:
+    server = Server(parse('{"network": {"unix": {"address": "clients"}}}', tmp_path))
+    await server.start()
+    try:
+        with pytest.raises(BadConfiguration):
+            await server.reload()
+        await server.try_reload()
+    finally:
+        await server.stop()

@@ -236,7 +236,7 @@ def test_sends_and_receives(place: Place) -> None:
     assert (told["message"]["type"], told["message"]["data"]) == ("echo", {"text": "hello"})
     assert told["plan"]
     assert told["quick"]
-    assert told["types"] == ["count", "echo", "ended", "post", "raw", "slow"]
+    assert told["types"] == ["count", "echo", "ended", "held", "keeper", "post", "raw", "slow"]
     assert told["rest"] is None
 
 
