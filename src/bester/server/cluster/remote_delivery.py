@@ -52,7 +52,19 @@ MAX_PLACES = 100_000
 class _Brought:
     """A message that is on its way to other nodes."""
 
-    __slots__ = ("deadline", "delivery", "effect", "error", "fallen", "handed", "number", "pausing", "takers", "tries")
+    __slots__ = (
+        "deadline",
+        "delivery",
+        "effect",
+        "error",
+        "fallen",
+        "guessed",
+        "handed",
+        "number",
+        "pausing",
+        "takers",
+        "tries",
+    )
 
     def __init__(self, number: int, effect: Deposit) -> None:
         self.number = number
@@ -64,6 +76,8 @@ class _Brought:
         self.tries = 0
         self.handed = False
         """Whether one node alone got it."""
+        self.guessed = False
+        """Whether that node has not said anything yet: it may have no session, and then this is brought again."""
         self.pausing = False
         """Whether it is brought again at its deadline, and not before."""
         self.fallen = False
@@ -120,15 +134,22 @@ class RemoteDelivery:
         here = runtime.exchange.presence.find(delivery.username)
         if here is not None and here.shared and not here.takers(delivery.type):
             here = None  # the sessions here take other types alone
+        line = self._lines.get(delivery.username)
+        keeps = self._mailboxes.keeps(delivery.username)
         if (
             not self.bus.up
             or here is not None
-            or self._mailboxes.keeps(delivery.username)
+            or (keeps and line is None)
             or (self._given_up and self._is_given_up(delivery.username))
         ):
             return False
         brought = _Brought(self._next(), effect)
-        line = self._lines.get(delivery.username)
+        if keeps:  # it goes to the mailbox, but behind older ones that are still looking for a session
+            assert line is not None
+            brought.deadline = runtime.exchange.batch.now + GONE_S
+            line[brought.number] = self._under_way[brought.number] = brought
+            self._fall_back(brought.number)
+            return True
         if line is None:
             line = self._lines[delivery.username] = {}
         elif (before := next(reversed(line.values()))).pausing or before.fallen:
@@ -156,7 +177,7 @@ class RemoteDelivery:
     def _send(self, brought: _Brought) -> None:
         brought.tries += 1
         brought.takers.clear()
-        brought.handed = brought.pausing = False
+        brought.handed = brought.guessed = brought.pausing = False
         brought.deadline = self._runtime.exchange.batch.now + (
             TAKE_SILENT_S if self._membership.some_silent else TAKE_S
         )
@@ -173,7 +194,7 @@ class RemoteDelivery:
             if node is not None and len(numbers) == len(entries):
                 for number, delivery in entries:
                     brought = self._under_way[number]
-                    brought.handed = True
+                    brought.handed = brought.guessed = True
                     brought.takers.add(node)  # so that its death is noticed
                     self._batcher.to_node(node, Kind.HAND, number, _note(delivery), delivery.data)
                 continue
@@ -216,8 +237,9 @@ class RemoteDelivery:
     def _let_fall(self, username: str) -> None:
         """Puts fallen messages into the mailbox, behind older ones.
 
-        Nobody may have taken an older one yet, which does not take long. Or a node has just taken it, whose session is
-        gone: that node puts it into the mailbox, and soon says so.
+        Nobody may have taken an older one yet, which does not take long; nor may the node that it was handed to have
+        answered. Or a node has just taken it, whose session is gone: that node puts it into the mailbox, and soon says
+        so.
         """
         just = self._runtime.exchange.batch.now + REPORT_S - TAKE_S
         for brought in list(self._lines.get(username, {}).values()):
@@ -227,7 +249,7 @@ class RemoteDelivery:
             elif not brought.takers:
                 self._pause(brought, GONE_S)
                 return
-            elif brought.deadline > just:
+            elif brought.guessed or brought.deadline > just:
                 return
         self._falling.discard(username)
 
@@ -248,7 +270,7 @@ class RemoteDelivery:
         brought = self._under_way.get(number)
         if brought is not None:
             brought.takers.add(node)
-            brought.pausing = False
+            brought.guessed = brought.pausing = False
             brought.deadline = self._runtime.exchange.batch.now + REPORT_S
 
     def gone(self, node: str, number: int) -> None:
