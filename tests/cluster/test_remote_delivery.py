@@ -22,14 +22,17 @@ class Node:
         self.exchange.batch.now = 1000.0
         self.deposits: list[str] = []
         self.replies: list[str] = []
+        self.keeps = False
+        """Whether something is on its way into the mailbox."""
         bus = SimpleNamespace(up=True, inbox="inbox.", subscribe=lambda subject, callback: None)
         batcher: Any = SimpleNamespace(
             bus=bus,
             subjects=SimpleNamespace(account=lambda username: username),
             publish=lambda subject, items, reply: self.replies.append(reply),
+            to_node=lambda *item: None,
         )
         mailboxes: Any = SimpleNamespace(
-            keeps=lambda username: False, deposit=lambda effect: self.deposits.append(effect.delivery.id)
+            keeps=lambda username: self.keeps, deposit=lambda effect: self.deposits.append(effect.delivery.id)
         )
         membership: Any = SimpleNamespace(some_silent=False, all_heard=lambda seconds: True)
         runtime: Any = SimpleNamespace(exchange=self.exchange, turn=lambda: self.exchange)
@@ -68,3 +71,26 @@ def test_a_letter_does_not_wait_long_for_an_older_one() -> None:
     node.exchange.batch.now += TAKE_S
     node.remote.sweep(node.exchange.batch.now)
     assert node.deposits == ["second"]
+
+
+def test_a_letter_waits_for_an_older_one_that_was_handed_to_a_node_by_guess() -> None:
+    node = Node()
+    found = node.bring("found")
+    node.remote.outcome("b", found, b"")  # so the next one is handed to that node
+    handed = node.bring("handed")
+    node.remote.node_leaves("b")
+    node.bring("second")
+    node.nobody()
+    assert node.deposits == []
+    node.remote.gone("b", handed)
+    assert node.deposits == ["handed", "second"]
+
+
+def test_a_letter_waits_for_an_older_one_also_where_one_is_on_its_way_into_the_mailbox() -> None:
+    node = Node()
+    node.bring("first")
+    node.keeps = True
+    node.bring("second")
+    assert node.deposits == []
+    node.nobody()
+    assert node.deposits == ["first", "second"]
