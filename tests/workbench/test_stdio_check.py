@@ -80,7 +80,7 @@ def test_one_on_the_library_that_answers_in_parts_passes(tmp_path: Path) -> None
 
 
 ATTACHING = """\
-import json, sys
+import json, sys, time
 data = {"types": ["check"], "describe": {"check": {"request": {"type": "integer"}, "samples": [SAMPLE]}}}
 hello = {"header": {"scope": "handler", "features": ["parts"]}, "payload": {"type": "attach", "id": "a", "data": data}}
 print(json.dumps(hello), flush=True)
@@ -90,6 +90,7 @@ for line in sys.stdin:
         answer = {"status": "0", "command": {"type": "reply"}}
         for _ in range(3 if "parts" in header else 0):
             print(json.dumps({"header": answer | {"more": True}}), flush=True)
+            time.sleep(0.01)  # so that the tester reads them one by one
         print(json.dumps({"header": answer}), flush=True)
 """
 

@@ -89,7 +89,7 @@ def _model_schema(kind: Any) -> dict[str, Any]:
 def _inner_schema(kind: Any) -> dict[str, Any]:
     """Returns the schema of a pydantic model within a Struct, where its references to itself have no place."""
     if not is_model(kind):
-        raise NotImplementedError
+        raise NotImplementedError(f"{kind} has no JSON Schema")  # as a hook of msgspec says that it knows no schema
     found = _model_schema(kind)
     return {"type": "object", "title": found.get("title", "")} if "$defs" in found else found
 

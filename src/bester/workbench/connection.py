@@ -95,6 +95,8 @@ class Connection:
         self.streams: dict[str, Stream] = {}
         """The requests with ``parts``, by their ids."""
         self._lines = lines
+        self._unsure = False
+        """Whether an answer in a line was wrong, so that nobody can tell what those behind it answer."""
         self.begun = False
         """Whether a message has come."""
         self._reader = reader
@@ -273,7 +275,8 @@ class Connection:
     def _answer(self, id: str, answer: Answer | Failed) -> None:
         future = self.pending.pop(id, None)
         if future is None and self._lines and not id:
-            self._fail(Failed("it printed an answer to nothing that it was asked"), wrong=True)
+            if not self._unsure:
+                self._fail(Failed("it printed an answer to nothing that it was asked"), wrong=True)
             return
         if future is None:
             what = "a second time" if id in self._answered else "which no request on this connection has"
@@ -283,6 +286,7 @@ class Connection:
         if future.done():
             return
         if isinstance(answer, Failed):
+            self._unsure = self._lines
             _failed(future, answer)
         else:
             future.set_result(answer)
