@@ -497,3 +497,19 @@ def test_a_message_that_is_cancelled_while_it_waits_for_a_guard(world: World) ->
     play = Playbook(world) >> Sends(t, "chat", 1, id="a") << Asked(g, 1) >> Sends(t, "chat", 2, id="b")
     assert play >> Calls(world.exchange.parts.cancel, t, b'"b"')
     assert Playbook(world) >> Answers(g, DROP) << Report(t, "good", id="a") << Report(t, "cancelled", id="b")
+
+
+def test_a_long_line_of_dry_runs_that_would_be_held_is_reported_at_once(world: World) -> None:
+    guard(world)
+    world.handler("chat")
+    g, t = world.handler("guard", concurrency=1000), world.session("t")
+    g.dry_types = frozenset({"guard"})
+    for number in range(900):
+        world.take_in(t, "chat", number, id=str(number), trail=Trail(dry=True))
+    world.settle()
+    asked = list(g.outstanding)
+    world.take(g)
+    for id in reversed(asked):  # so that all wait for the first one
+        world.answer(g, id, HOLD)
+    assert [one["payload"]["id"] for one in world.got(t)] == [str(number) for number in range(900)]
+    assert world.at_rest(t)

@@ -101,11 +101,16 @@ class Gate:
         while line and line[0].decided:
             passage = line[0]
             if passage.guard and passage.error is None:
-                passage.decided = False  # until it is kept
-                self._gates.hold_back(self, passage)
-                return
-            line.popleft()
-            self._gates.let_pass(passage)
+                trail = passage.request.envelope.trail
+                if trail is None or not trail.dry:
+                    passage.decided = False  # until it is kept
+                    self._gates.hold_back(self, passage)
+                    return
+                line.popleft()
+                self._gates.finish(passage)
+            else:
+                line.popleft()
+                self._gates.let_pass(passage)
         if line is not None and not line:
             del self._lines[origin]
             self._gates.forget_if_open(self)
@@ -127,8 +132,7 @@ class Gate:
             passage.guard, passage.decided = "", True
         else:
             line.popleft()
-            self._gates.batch.release(origin, passage.request.size)
-            self._gates.reports.step_done(passage.request.envelope)
+            self._gates.finish(passage)
         self.advance(origin)
 
 
@@ -360,14 +364,15 @@ class Gates:
             self.dispatcher.hand_on(request)
 
     def hold_back(self, gate: Gate, passage: Passage) -> None:
-        """Has a message kept until somebody consents to it; in a dry run nothing is kept."""
+        """Has a message kept until somebody consents to it."""
         self._last += 1
         self._holding[self._last] = gate, passage
-        trail = passage.request.envelope.trail
-        if trail is not None and trail.dry:
-            self.held_back(self._last, HELD)
-        else:
-            self.batch.effects.append(HoldBack(self._last, passage.request, passage.holder, passage.guard))
+        self.batch.effects.append(HoldBack(self._last, passage.request, passage.holder, passage.guard))
+
+    def finish(self, passage: Passage) -> None:
+        """Goes no further with a message that is kept; in a dry run, with one that would be."""
+        self.batch.release(passage.request.envelope.origin, passage.request.size)
+        self.reports.step_done(passage.request.envelope)
 
     def held_back(self, number: int, status: str, error: BesterError | None = None) -> None:
         """A :class:`~bester.core.effects.HoldBack` is done.
